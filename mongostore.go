@@ -1,0 +1,590 @@
+// Package mongostore keeps the sessions of [github.com/gorilla/sessions] in MongoDB.
+package mongostore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gorilla/securecookie"
+	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+)
+
+// Defaults of [Config].
+const (
+	defaultHost          = "localhost"
+	defaultPort          = 27017
+	defaultCollection    = "sessions"
+	defaultMaxAge        = 30 * 24 * 60 * 60 // seconds, as gorilla's stores
+	defaultBrowserTTL    = 24 * time.Hour
+	defaultTouchInterval = time.Minute
+	defaultMaxSize       = 1 << 20
+	defaultTimeout       = 5 * time.Second
+)
+
+// maxDocumentSize is MongoDB's limit for a document.
+const maxDocumentSize = 16 << 20
+
+// Config configures the store that [Open] returns. Only Database is required; the
+// zero value of every other field is its default.
+type Config struct {
+	// Client is an existing connection. The store does not disconnect it.
+	// By default, Open connects to URI.
+	Client *mongo.Client
+
+	// URI is a connection string. By default, it is made of Host and Port.
+	// URI, Client, and the pair of Host and Port exclude each other.
+	URI string
+
+	// Host is the server's name or address. By default, it is "localhost".
+	Host string
+
+	// Port is the server's port. By default, it is 27017.
+	Port int
+
+	// Database is the name of the database. It is required, unless the URI
+	// names one.
+	Database string
+
+	// Collection is the name of the collection. By default, it is "sessions".
+	Collection string
+
+	// Options are the defaults of every new session, copied. By default, they
+	// are Path "/", MaxAge 30 days, HttpOnly, Secure, SameSite Lax, no Domain.
+	Options *sessions.Options
+
+	// BrowserTTL is how long a session with MaxAge 0, whose cookie ends with
+	// the browser, lives in the database after it was last saved. By default,
+	// it is 24 hours.
+	BrowserTTL time.Duration
+
+	// TouchInterval is how often at most the expiry of a session that is saved
+	// unchanged is moved. It is never above a tenth of the session's
+	// lifetime. By default, it is one minute.
+	TouchInterval time.Duration
+
+	// MaxSize is how many bytes a session's encoded keys and values may have,
+	// at most 15 MiB. By default, it is 1 MiB. See [ErrTooLarge].
+	MaxSize int
+
+	// Cleanup is how expired sessions are deleted. By default, it is
+	// [TTLIndex]. No choice makes an expired session readable.
+	Cleanup Cleanup
+
+	// Timeout bounds each operation of the database. On the operations that
+	// take a context with a deadline of its own ([Open], [Store.Count],
+	// [Store.DeleteExpired], [Store.EnsureIndexes]) that deadline applies
+	// instead. By default, it is 5 seconds.
+	Timeout time.Duration
+
+	// Logger receives warnings. By default, it is [slog.Default].
+	Logger *slog.Logger
+}
+
+// Store is a [sessions.Store] that keeps sessions in a MongoDB collection. Make one
+// with [New] or [Open]. It is safe for concurrent use; a session is not, as
+// everywhere in gorilla, since its Values are a map.
+type Store struct {
+	// Codecs sign, and optionally encrypt, the ID in the cookie: the first one
+	// that can encodes, all decode. New and Open make them of the key pairs,
+	// without a limit on the cookie's age, because the document decides how long a
+	// session lives. Codecs put in their place receive the ID as a string. To
+	// be changed before the store is used.
+	Codecs []securecookie.Codec
+
+	// Options are the defaults of every new session; each gets a copy. To be
+	// changed before the store is used.
+	Options *sessions.Options
+
+	coll          *mongo.Collection
+	client        *mongo.Client // to be disconnected by Close; nil if not ours
+	browserTTL    time.Duration
+	touchInterval time.Duration
+	maxSize       int
+	timeout       time.Duration
+	log           *slog.Logger
+
+	states   states
+	removals removals
+	cleaner  cleaner
+	tasks    tasks
+}
+
+var _ sessions.Store = (*Store)(nil)
+
+// New returns a store on a collection, with the defaults of [Config]. It does no
+// network I/O: nothing has to exist, and the index that deletes expired sessions is made
+// in the background of the first Save.
+//
+// The key pairs are those of [sessions.NewCookieStore]: of each pair the first key
+// signs (32 or 64 bytes are recommended; less is a warning) and the second, which
+// can be nil or omitted in the last pair, encrypts (16, 24 or 32 bytes). The first
+// pair is used for new cookies, all are accepted: put a new pair in front to rotate keys.
+//
+// It fails on a nil collection, no keys, an empty key, and an encryption key of a
+// length that AES does not have.
+func New(coll *mongo.Collection, keyPairs ...[]byte) (*Store, error) {
+	if coll == nil {
+		return nil, errors.New("mongostore: new store: collection is nil")
+	}
+	store, err := newStore(coll, Config{}, keyPairs)
+	if err != nil {
+		return nil, fmt.Errorf("mongostore: new store: %w", err)
+	}
+	return store, nil
+}
+
+// Open returns a store as [Config] says. It connects, unless Config.Client is set, asks the
+// server for a sign of life and makes the indexes. What the server refuses to
+// make, or the user lacks the right for, is a warning.
+//
+// Beyond the errors of [New], it fails on an absent database name, contradictory or
+// negative settings, an unacknowledged write concern (w=0) in the URI, and with
+// [ErrUnavailable] if the server does not answer in time.
+func Open(ctx context.Context, cfg Config, keyPairs ...[]byte) (*Store, error) {
+	store, err := open(ctx, cfg, keyPairs)
+	if err != nil {
+		return nil, fmt.Errorf("mongostore: open store: %w", err)
+	}
+	return store, nil
+}
+
+func open(ctx context.Context, cfg Config, keyPairs [][]byte) (*Store, error) {
+	connection, database, err := cfg.connection()
+	if err != nil {
+		return nil, err
+	}
+	client := cfg.Client
+	if client == nil {
+		if client, err = mongo.Connect(connection); err != nil {
+			return nil, err
+		}
+	}
+	store, err := newStore(client.Database(database).Collection(or(cfg.Collection, defaultCollection)), cfg, keyPairs)
+	if err == nil {
+		if cfg.Client == nil {
+			store.client = client
+		}
+		err = store.start(ctx)
+	}
+	if err != nil {
+		if cfg.Client == nil {
+			// It has not been used: there is nothing to wait for.
+			_ = client.Disconnect(context.WithoutCancel(ctx))
+		}
+		return nil, err
+	}
+	return store, nil
+}
+
+// start is the part of Open that needs the server.
+func (s *Store) start(ctx context.Context) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	if err := s.coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
+		return unavailable(err)
+	}
+	s.prepareCleanup(ctx)
+	return nil
+}
+
+// connection gives what to connect to, unless there is a client, and the database's name.
+func (cfg *Config) connection() (*options.ClientOptions, string, error) {
+	hasAddress := cfg.Host != "" || cfg.Port != 0
+	switch {
+	case cfg.Client != nil && cfg.URI != "":
+		return nil, "", errors.New("both Client and URI are set")
+	case cfg.Client != nil && hasAddress:
+		return nil, "", errors.New("both Client and Host or Port are set")
+	case cfg.URI != "" && hasAddress:
+		return nil, "", errors.New("both URI and Host or Port are set")
+	case cfg.Port < 0 || cfg.Port > 65535:
+		return nil, "", fmt.Errorf("port %d is out of range", cfg.Port)
+	}
+	uri := cfg.URI
+	if uri == "" {
+		address := net.JoinHostPort(or(cfg.Host, defaultHost), strconv.Itoa(or(cfg.Port, defaultPort)))
+		uri = "mongodb://" + address
+	}
+	database := cfg.Database
+	if database == "" {
+		database = databaseOf(cfg.URI)
+	}
+	if database == "" {
+		return nil, "", errors.New("no database name")
+	}
+	if cfg.Client != nil {
+		return nil, database, nil
+	}
+	connection := options.Client().ApplyURI(uri)
+	if err := connection.Validate(); err != nil {
+		// The driver's error may quote the URI, and with it a password.
+		return nil, "", errors.New("invalid URI, or Host")
+	}
+	if !connection.WriteConcern.Acknowledged() {
+		return nil, "", errUnacknowledged
+	}
+	return connection, database, nil
+}
+
+// databaseOf returns the database that a connection string names.
+func databaseOf(uri string) string {
+	_, rest, _ := strings.Cut(uri, "://")
+	_, path, _ := strings.Cut(rest, "/")
+	path, _, _ = strings.Cut(path, "?")
+	name, err := url.PathUnescape(path)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+func newStore(coll *mongo.Collection, cfg Config, keyPairs [][]byte) (*Store, error) {
+	codecs, weak, err := newCodecs(keyPairs)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case cfg.BrowserTTL < 0:
+		return nil, errors.New("BrowserTTL is negative")
+	case cfg.TouchInterval < 0:
+		return nil, errors.New("TouchInterval is negative")
+	case cfg.Timeout < 0:
+		return nil, errors.New("timeout is negative")
+	case cfg.MaxSize < 0:
+		return nil, errors.New("MaxSize is negative")
+	case cfg.MaxSize > maxDocumentSize-1<<20:
+		return nil, errors.New("MaxSize is more than a MongoDB document can hold beside its other fields")
+	case cfg.Cleanup < TTLIndex || cfg.Cleanup > Off:
+		return nil, fmt.Errorf("unknown Cleanup %d", cfg.Cleanup)
+	case cfg.Options != nil && cfg.Options.MaxAge < 0:
+		return nil, errors.New("MaxAge of Options is negative: no session could be kept")
+	}
+	s := &Store{
+		Codecs:  codecs,
+		Options: defaultOptions(),
+		// Another member of a replica set may not yet know of a logout.
+		coll:          coll.Clone(options.Collection().SetReadPreference(readpref.Primary())),
+		browserTTL:    or(cfg.BrowserTTL, defaultBrowserTTL),
+		touchInterval: or(cfg.TouchInterval, defaultTouchInterval),
+		maxSize:       or(cfg.MaxSize, defaultMaxSize),
+		timeout:       or(cfg.Timeout, defaultTimeout),
+		log:           cfg.Logger,
+		cleaner:       cleaner{mode: cfg.Cleanup},
+	}
+	if cfg.Options != nil {
+		own := *cfg.Options
+		s.Options = &own
+	}
+	if weak {
+		s.logger().Warn("mongostore: a signing key has less than 32 bytes")
+	}
+	return s, nil
+}
+
+// or returns v, or if that is the zero value, standard.
+func or[T comparable](v, standard T) T {
+	var zero T
+	if v == zero {
+		return standard
+	}
+	return v
+}
+
+func (s *Store) logger() *slog.Logger {
+	if s.log != nil {
+		return s.log
+	}
+	return slog.Default()
+}
+
+// bound gives the context of an operation that is not a part of a request: its own
+// deadline applies, and the store's timeout if it has none.
+func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.timeout)
+}
+
+// MaxAge sets how long sessions live that have no MaxAge of their own, in seconds: 0 is
+// a browser session. It is [sessions.Options.MaxAge] of s.Options, which can as well be set
+// there. To be called before the store is used.
+func (s *Store) MaxAge(age int) {
+	own := *s.options()
+	own.MaxAge = age
+	s.Options = &own
+}
+
+// options returns s.Options, or the defaults if an application set them to nil.
+func (s *Store) options() *sessions.Options {
+	if s.Options == nil {
+		return defaultOptions()
+	}
+	return s.Options
+}
+
+func defaultOptions() *sessions.Options {
+	return &sessions.Options{
+		Path:     "/",
+		MaxAge:   defaultMaxAge,
+		HttpOnly: true,
+		Secure:   true,
+		SameSite: http.SameSiteLaxMode,
+	}
+}
+
+// Get returns the session of the name for the request: the one that an earlier
+// call with the same request returned, or one from [Store.New].
+//
+// The session is never nil, whatever the error.
+func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
+	if err := checkName(r, name); err != nil {
+		return s.refused(name, fmt.Errorf("mongostore: load session: %w", err))
+	}
+	return sessions.GetRegistry(r).Get(s, name)
+}
+
+// New returns the session that a cookie of the request carries the ID of, or a new
+// session, without adding it to gorilla's registry.
+//
+// Without a cookie, or with the ID of a session that is gone or has expired, the
+// session is new, without an ID, and the error nil; reading creates nothing in the database,
+// and an ID from outside is never adopted. If there are several cookies of the name,
+// the first counts that verifies and belongs to a live session.
+//
+// With a cookie that does not verify, the session is new and the error is that of
+// securecookie, as with CookieStore. When the session may exist but cannot be had, the error
+// is [ErrUnavailable] or [ErrCorrupt]; the session that comes with it refuses to be
+// saved, so that what is stored, and the visitor's cookie, outlast the trouble.
+//
+// The session is never nil, whatever the error.
+func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
+	if err := checkName(r, name); err != nil {
+		return s.refused(name, fmt.Errorf("mongostore: load session: %w", err))
+	}
+	session := s.blank(name)
+	ids, err := s.cookieIDs(r, name)
+	if err != nil || len(ids) == 0 {
+		return session, err
+	}
+	st := s.states.of(session)
+	for _, id := range ids {
+		rec, values, err := s.load(r.Context(), name, id)
+		switch {
+		case errors.Is(err, errNone):
+		case err != nil:
+			if st.err == nil {
+				st.id, st.err = id, fmt.Errorf("mongostore: load session: %w", err)
+			}
+			if errors.Is(err, ErrUnavailable) {
+				return session, st.err
+			}
+		default:
+			st.id, st.err, st.stored, st.record, st.readAt = id, nil, true, rec, time.Now()
+			session.ID, session.IsNew, session.Values = id, false, values
+			if rec.maxAge != nil {
+				session.Options.MaxAge = *rec.maxAge
+			}
+			return session, nil
+		}
+	}
+	return session, st.err
+}
+
+// blank returns a session that no document exists for.
+func (s *Store) blank(name string) *sessions.Session {
+	session := sessions.NewSession(s, name)
+	own := *s.options()
+	session.Options = &own
+	session.IsNew = true
+	return session
+}
+
+// refused returns a session that cannot be saved, and why.
+func (s *Store) refused(name string, err error) (*sessions.Session, error) {
+	session := s.blank(name)
+	s.states.of(session).err = err
+	return session, err
+}
+
+func checkName(r *http.Request, name string) error {
+	if r == nil {
+		return errors.New("request is nil")
+	}
+	if (&http.Cookie{Name: name}).Valid() != nil {
+		return fmt.Errorf("%q cannot be the name of a cookie", name)
+	}
+	return nil
+}
+
+// errNone says that there is no live session of an ID.
+var errNone = errors.New("no such session")
+
+// load reads the document of an ID, and its values. It fails with errNone,
+// [ErrUnavailable] or [ErrCorrupt].
+func (s *Store) load(ctx context.Context, name, id string) (record, map[any]any, error) {
+	key := keyOf(id)
+	if s.removals.pending(key) {
+		return record{}, nil, errNone
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	doc, err := s.coll.FindOne(ctx, byKey(key, time.Time{})).Raw()
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return record{}, nil, errNone
+	}
+	if err != nil {
+		return record{}, nil, unavailable(err)
+	}
+	rec, err := parseRecord(doc)
+	if err != nil {
+		return record{}, nil, corrupt(err)
+	}
+	// The signature binds the ID to the name. A document of another name was not
+	// written for this cookie.
+	if !rec.aliveAt(time.Now()) || rec.name != name {
+		return record{}, nil, errNone
+	}
+	values, err := rec.decode()
+	if err != nil {
+		return record{}, nil, corrupt(err)
+	}
+	return rec, values, nil
+}
+
+func corrupt(err error) error {
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
+
+// Save stores the session and then sets its cookie. It is to be called before the
+// response's body is written.
+//
+// A new session is inserted; of a stored one, what changed is sent: the keys whose values are
+// not those that were loaded, or only the expiry, if [Config.TouchInterval] has
+// passed, or nothing. Changes that other requests made to other keys meanwhile stay; of two
+// changes to one key the later one does. Values may be changed in place, and Save
+// be called again. An ID that the application put into the session, or took from
+// it, is replaced by a fresh one, and the document under the old one removed.
+//
+// With a negative Options.MaxAge the document is deleted and the cookie expires, also
+// when the request was cancelled. If the database fails at it, Save warns and returns nil, the session is gone
+// for this store from then on, and the deletion is repeated until it succeeds.
+//
+// The errors: [ErrGone] if the session was removed or has expired meanwhile, [ErrTooLarge],
+// [ErrUnavailable], the error of the load if that had failed, and others for what cannot be
+// stored (a value that gob refuses, which the error names) or made a cookie of. On
+// every error the cookie stays as it is, save when the new document of a replaced
+// ID is stored and the old one's fate is unknown.
+func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
+	if r == nil || w == nil || session == nil {
+		return errors.New("mongostore: save session: request, response or session is nil")
+	}
+	st := s.states.of(session)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+
+	own := session.Options
+	if own == nil {
+		own = s.options()
+	}
+	if own.MaxAge < 0 {
+		if err := s.destroy(r.Context(), w, session, st, own); err != nil {
+			return fmt.Errorf("mongostore: remove session: %w", err)
+		}
+		return nil
+	}
+	if st.err != nil {
+		return st.err
+	}
+	if err := s.save(r.Context(), w, session, st, own); err != nil {
+		err = fmt.Errorf("mongostore: save session: %w", err)
+		if errors.Is(err, ErrGone) {
+			st.err = err
+		}
+		return err
+	}
+	s.cleanUp(r.Context(), s.lifetime(own.MaxAge))
+	return nil
+}
+
+func (s *Store) save(ctx context.Context, w http.ResponseWriter, session *sessions.Session, st *state, own *sessions.Options) error {
+	change, err := st.record.diff(session.Values, s.maxSize)
+	if err != nil {
+		return err
+	}
+	id, moves := st.id, st.stored && session.ID != st.id
+	switch {
+	case st.attempt != "":
+		id = st.attempt
+	case !st.stored || moves:
+		id = newID()
+	}
+	// Before the database is touched, so that nothing is stored without a cookie.
+	cookie, err := s.signedCookie(session.Name(), id, own)
+	if err != nil {
+		return err
+	}
+
+	next := s.next(session, st, change, own)
+	switch {
+	case !st.stored:
+		err = s.insert(ctx, st, id, next)
+	case moves:
+		err = s.move(ctx, session, st, id, next)
+	default:
+		err = s.update(ctx, st, next, change)
+	}
+	if err != nil && (!moves || st.id != id) {
+		return err
+	}
+	session.ID = st.id
+	st.cookie = setCookie(w, cookie, st.cookie)
+	return err
+}
+
+// next gives the record that a save is to leave in the database.
+func (s *Store) next(session *sessions.Session, st *state, change diff, own *sessions.Options) record {
+	now := time.Now().UTC().Truncate(time.Millisecond) // as exact as a BSON date
+	next := record{
+		name:      session.Name(),
+		fields:    change.fields,
+		rev:       st.record.rev,
+		createdAt: st.record.createdAt,
+		seenAt:    now,
+		expiresAt: now.Add(s.lifetime(own.MaxAge)),
+	}
+	if !st.stored {
+		next.createdAt = now
+	}
+	if !st.stored || !change.empty() {
+		next.rev++
+	}
+	if maxAge := own.MaxAge; maxAge != s.options().MaxAge {
+		next.maxAge = &maxAge
+	}
+	return next
+}
+
+// lifetime is how long a session lives that is not saved again.
+func (s *Store) lifetime(maxAge int) time.Duration {
+	if maxAge == 0 {
+		return s.browserTTL
+	}
+	const longest = 100 * 365 * 24 * time.Hour // a time.Duration has not much more
+	if maxAge > int(longest/time.Second) {
+		return longest
+	}
+	return time.Duration(maxAge) * time.Second
+}
+

@@ -1,0 +1,66 @@
+package mongostore
+
+import (
+	"context"
+	"sync"
+)
+
+// tasks are the store's background work. None is started without cause and each ends
+// with its work, so a store that is never closed leaks nothing.
+type tasks struct {
+	mu      sync.Mutex
+	closed  bool
+	cancels map[int]context.CancelFunc
+	last    int
+	done    sync.WaitGroup
+}
+
+// start runs work with the values of ctx but not its end. After close it does nothing.
+func (t *tasks) start(ctx context.Context, work func(context.Context)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if t.cancels == nil {
+		t.cancels = map[int]context.CancelFunc{}
+	}
+	t.last++
+	id := t.last
+	t.cancels[id] = cancel
+	t.done.Go(func() {
+		defer t.finish(id)
+		work(ctx)
+	})
+}
+
+func (t *tasks) finish(id int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cancels[id]()
+	delete(t.cancels, id)
+}
+
+// close cancels all work and waits for its end, as long as ctx allows. It reports
+// whether it was the first to close.
+func (t *tasks) close(ctx context.Context) (first bool, err error) {
+	t.mu.Lock()
+	first, t.closed = !t.closed, true
+	for _, cancel := range t.cancels {
+		cancel()
+	}
+	t.mu.Unlock()
+
+	ended := make(chan struct{})
+	go func() {
+		t.done.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return first, nil
+	case <-ctx.Done():
+		return first, ctx.Err()
+	}
+}
