@@ -1,0 +1,189 @@
+package mongostore_test
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/gorilla/securecookie"
+	"github.com/gorilla/sessions"
+
+	"github.com/mongostore/mongostore"
+)
+
+// hashOf is what the database is to hold of an ID.
+func hashOf(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// TestCookieDefaults: OWASP ASVS 3.3 asks for each of them.
+func TestCookieDefaults(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	c := f.browser().do(func(*sessions.Session) {})
+	if c.Path != "/" || c.MaxAge != 30*24*3600 || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode || c.Domain != "" {
+		t.Errorf("cookie: %v", c)
+	}
+}
+
+func TestCookieOptions(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *mongostore.Config) {
+		c.Options = &sessions.Options{Path: "/app", Domain: "example.com", MaxAge: 60, SameSite: http.SameSiteStrictMode, Secure: true, Partitioned: true}
+	})
+	c := f.browser().do(func(*sessions.Session) {})
+	if c.Path != "/app" || c.MaxAge != 60 || c.HttpOnly || !c.Secure || !c.Partitioned || c.SameSite != http.SameSiteStrictMode || c.Domain != "example.com" {
+		t.Errorf("cookie: %v", c)
+	}
+	// One visitor's options are no other's.
+	f.browser().do(func(s *sessions.Session) { s.Options.MaxAge, s.Options.Path = -1, "/elsewhere" })
+	if c := f.browser().do(func(*sessions.Session) {}); c.MaxAge != 60 || c.Path != "/app" {
+		t.Errorf("cookie of the next visitor: %v", c)
+	}
+	f.store.MaxAge(120)
+	if c := f.browser().do(func(*sessions.Session) {}); c.MaxAge != 120 {
+		t.Errorf("cookie after MaxAge(120): %v", c)
+	}
+	f.store.Options = nil
+	if c := f.browser().do(func(*sessions.Session) {}); c.Path != "/" || !c.HttpOnly {
+		t.Errorf("cookie without Options: %v", c)
+	}
+}
+
+// TestCookieRefused: a cookie that browsers drop is an error, and nothing is stored.
+func TestCookieRefused(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for _, row := range []struct {
+		cookie string
+		change func(*sessions.Options)
+		good   bool
+	}{
+		{"__Host-session", func(*sessions.Options) {}, true},
+		{"__Host-session", func(o *sessions.Options) { o.Secure = false }, false},
+		{"__Host-session", func(o *sessions.Options) { o.Path = "/app" }, false},
+		{"__Host-session", func(o *sessions.Options) { o.Domain = "example.com" }, false},
+		{"__host-session", func(o *sessions.Options) { o.Domain = "example.com" }, false},
+		{"__Secure-session", func(o *sessions.Options) { o.Domain, o.Path = "example.com", "/app" }, true},
+		{"__Secure-session", func(o *sessions.Options) { o.Secure = false }, false},
+		{"__Hostsession", func(o *sessions.Options) { o.Secure = false }, true},
+		{"session", func(o *sessions.Options) { o.Partitioned, o.Secure = true, false }, false},
+		{"session", func(o *sessions.Options) { o.Domain = "exa mple" }, false},
+		{"session", func(o *sessions.Options) { o.Path = "/;/" }, false},
+		{strings.Repeat("n", 4000), func(*sessions.Options) {}, false},
+	} {
+		r, w := f.browser().request(), httptest.NewRecorder()
+		session, err := f.store.Get(r, row.cookie)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row.change(session.Options)
+		before := len(f.documents())
+		err = session.Save(r, w)
+		if (err == nil) != row.good {
+			t.Errorf("%.20s with %+v: %v", row.cookie, *session.Options, err)
+		}
+		stored := len(f.documents()) > before
+		if set := w.Header()["Set-Cookie"] != nil; set != row.good || stored != row.good {
+			t.Errorf("%.20s with %+v: cookie set %t, stored %t", row.cookie, *session.Options, set, stored)
+		}
+	}
+}
+
+// TestKeyRotation: cookies of an old key pair are accepted as long as the pair is
+// given, and replaced by ones of the new pair.
+func TestKeyRotation(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	oldKey, newKey := []byte("the old key, at least 32 bytes long"), []byte("the new key, at least 32 bytes long")
+	open := func(keys ...[]byte) *mongostore.Store {
+		store, err := mongostore.Open(t.Context(), f.cfg, keys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	b := f.browser()
+	b.store = open(oldKey, blockKey)
+	b.login()
+
+	b.store = open(newKey, nil, oldKey, blockKey)
+	if s := b.load(); s.Values["user"] != "ada" {
+		t.Errorf("with the old cookie: %v", s.Values)
+	}
+	b.do(func(*sessions.Session) {})
+
+	b.store = open(newKey)
+	if s := b.load(); s.Values["user"] != "ada" {
+		t.Errorf("with the new cookie: %v", s.Values)
+	}
+	f.wantDocuments(1)
+}
+
+// TestOwnCodecs: an application may put securecookie's own codecs in place.
+func TestOwnCodecs(t *testing.T) {
+	t.Parallel()
+	for what, serializer := range map[string]securecookie.Serializer{
+		"gob": securecookie.GobEncoder{}, "JSON": securecookie.JSONEncoder{},
+	} {
+		f := setup(t)
+		codecs := securecookie.CodecsFromPairs(signingKey, blockKey)
+		codecs[0].(*securecookie.SecureCookie).SetSerializer(serializer)
+		f.store.Codecs = codecs
+		if s := f.browser().login().load(); s.Values["user"] != "ada" {
+			t.Errorf("%s: %v", what, s.Values)
+		}
+	}
+}
+
+// TestCookieIsEncrypted: with a block key the cookie does not show the ID.
+func TestCookieIsEncrypted(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for _, keys := range [][][]byte{{signingKey}, {signingKey, blockKey}} {
+		store, err := mongostore.New(f.coll, keys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := f.browser()
+		b.store = store
+		b.login()
+		layers := b.cookies[name]
+		raw, err := base64.URLEncoding.DecodeString(layers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload, err := base64.URLEncoding.DecodeString(strings.Split(string(raw), "|")[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if shown := string(payload) == b.load().ID; shown != (len(keys) == 1) {
+			t.Errorf("with %d keys the ID is shown: %t", len(keys), shown)
+		}
+		if err := store.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestIDs are long, and new for each session.
+func TestIDs(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	seen := map[string]bool{}
+	for range 20 {
+		id := f.browser().login().load().ID
+		raw, err := base64.RawURLEncoding.DecodeString(id)
+		if err != nil || len(raw) != 32 {
+			t.Errorf("ID of %d bytes, %v", len(raw), err)
+		}
+		if seen[id] {
+			t.Error("an ID came twice")
+		}
+		seen[id] = true
+	}
+}
