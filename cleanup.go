@@ -89,6 +89,7 @@ func (s *Store) prepareCleanup(ctx context.Context) {
 	switch {
 	case err == nil:
 		c.due.Store(never)
+	case errors.Is(ctx.Err(), context.Canceled): // by Close
 	case refused(err):
 		c.sweeping.Store(true)
 		s.logger().WarnContext(ctx, "mongostore: no TTL index, so expired sessions are swept by this process",

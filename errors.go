@@ -3,6 +3,7 @@ package mongostore
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
@@ -39,10 +40,8 @@ func unavailable(err error) error {
 
 // Codes of the server's errors, as in its src/mongo/base/error_codes.yml.
 const (
-	codeUnauthorized         = 13
 	codeIndexOptionsConflict = 85
 	codeIndexSpecsConflict   = 86
-	codeNotImplemented       = 238
 	codeObjectTooLarge       = 10334
 	codeUpdateTooLarge       = 17419
 )
@@ -50,13 +49,5 @@ const (
 // hasCode reports whether the server answered with one of the codes.
 func hasCode(err error, codes ...int) bool {
 	var server mongo.ServerError
-	if !errors.As(err, &server) {
-		return false
-	}
-	for _, code := range codes {
-		if server.HasErrorCode(code) {
-			return true
-		}
-	}
-	return false
+	return errors.As(err, &server) && slices.ContainsFunc(codes, server.HasErrorCode)
 }

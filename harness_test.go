@@ -3,10 +3,12 @@ package mongostore_test
 import (
 	"bufio"
 	"context"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -88,6 +90,7 @@ var startServer = sync.OnceValues(func() (*testServer, error) {
 var serverInUse atomic.Pointer[testServer]
 
 func TestMain(m *testing.M) {
+	gob.Register(cart{})
 	code := m.Run()
 	if s := serverInUse.Load(); s != nil {
 		s.stop()
@@ -268,9 +271,7 @@ func (f *fixture) browser() *browser {
 func (b *browser) clone() *browser {
 	c := b.f.browser()
 	c.store = b.store
-	for name, v := range b.cookies {
-		c.cookies[name] = v
-	}
+	maps.Copy(c.cookies, b.cookies)
 	return c
 }
 
@@ -423,4 +424,9 @@ func (b *logBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
+}
+
+// setDate is an update that sets a date.
+func setDate(field string, at time.Time) bson.D {
+	return bson.D{{Key: "$set", Value: bson.D{{Key: field, Value: at}}}}
 }

@@ -422,7 +422,7 @@ func checkName(r *http.Request, name string) error {
 	if r == nil {
 		return errors.New("request is nil")
 	}
-	if (&http.Cookie{Name: name}).Valid() != nil {
+	if (&http.Cookie{Name: name}).Valid() != nil { //nolint:gosec // only its name is looked at
 		return fmt.Errorf("%q cannot be the name of a cookie", name)
 	}
 	return nil
@@ -587,4 +587,3 @@ func (s *Store) lifetime(maxAge int) time.Duration {
 	}
 	return time.Duration(maxAge) * time.Second
 }
-

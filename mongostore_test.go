@@ -1,8 +1,6 @@
 package mongostore_test
 
 import (
-	"context"
-	"encoding/gob"
 	"errors"
 	"fmt"
 	"net/http"
@@ -27,10 +25,6 @@ type item struct {
 type cart struct {
 	Items []item
 	Notes map[string]string
-}
-
-func init() {
-	gob.Register(cart{})
 }
 
 // TestLoading is section 5 of the design, row by row: what Get and New return, what the
@@ -328,10 +322,4 @@ func TestLogoutUnderFire(t *testing.T) {
 	}
 	wg.Wait()
 	f.wantDocuments(0)
-}
-
-func ctxCanceled() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
 }

@@ -430,7 +430,8 @@ func TestSaving(t *testing.T) {
 			prepare: func(_ *testing.T, q *request) {
 				q.session = q.b.load()
 				q.f.wire.on("insert", rule{kind: answerAfter, once: true, reply: bson.D{
-					{Key: "ok", Value: 1}, {Key: "n", Value: 1},
+					{Key: "ok", Value: 1},
+					{Key: "n", Value: 1},
 					{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: 64}, {Key: "errmsg", Value: "waiting for replication timed out"}}},
 				}})
 			},
@@ -610,6 +611,9 @@ func TestCookieTwice(t *testing.T) {
 	}
 }
 
+// derived is the key of a value that middleware puts into a request.
+type derived struct{}
+
 // TestSessionOutlivesRequest: the store knows a session again whatever request it is
 // saved with, and when gorilla's registry has changed its store.
 func TestSessionOutlivesRequest(t *testing.T) {
@@ -620,7 +624,7 @@ func TestSessionOutlivesRequest(t *testing.T) {
 	for i := range 3 {
 		session.Values["i"] = i
 		r := b.request()
-		r = r.WithContext(context.WithValue(r.Context(), struct{}{}, i))
+		r = r.WithContext(context.WithValue(r.Context(), derived{}, i))
 		if err := f.store.Save(r, httptest.NewRecorder(), session); err != nil {
 			t.Fatal(err)
 		}

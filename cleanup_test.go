@@ -1,0 +1,275 @@
+package mongostore_test
+
+import (
+	"context"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/mongostore/mongostore"
+)
+
+// TestTTLIndex is made by Open, and it deletes.
+func TestTTLIndex(t *testing.T) {
+	t.Parallel()
+	needsMongoDB(t, "TTL indexes")
+	f := setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.TTLIndex })
+	wantTTLIndex(t, f)
+	if log := f.text.String(); log != "" {
+		t.Errorf("log: %s", log)
+	}
+	if err := f.store.EnsureIndexes(t.Context()); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+}
+
+// TestTTLIndexOfNew is made in the background of the first save.
+func TestTTLIndexOfNew(t *testing.T) {
+	t.Parallel()
+	needsMongoDB(t, "TTL indexes")
+	f := setup(t)
+	store, err := mongostore.New(f.cfg.Client.Database(f.cfg.Database).Collection(f.cfg.Collection), signingKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := f.browser()
+	b.store = store
+	b.login()
+	eventually(t, "there is an index", func() bool {
+		indexes, err := f.coll.Indexes().ListSpecifications(t.Context())
+		return err == nil && len(indexes) == 2
+	})
+	wantTTLIndex(t, f)
+	if err := store.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func wantTTLIndex(t *testing.T, f *fixture) {
+	t.Helper()
+	indexes, err := f.coll.Indexes().ListSpecifications(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(indexes, func(i mongo.IndexSpecification) bool {
+		return i.KeysDocument.Lookup("expiresAt").AsInt64() == 1 && i.ExpireAfterSeconds != nil && *i.ExpireAfterSeconds == 0
+	}) {
+		t.Errorf("no TTL index: %+v", indexes)
+	}
+}
+
+// TestOtherExpiryIndex: an index that someone has made with other options is reported with
+// the command that mends it, and that command does.
+func TestOtherExpiryIndex(t *testing.T) {
+	t.Parallel()
+	needsMongoDB(t, "TTL indexes")
+	f := setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.TTLIndex })
+	if err := f.coll.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.coll.Indexes().CreateOne(t.Context(), mongo.IndexModel{
+		Keys: bson.D{{Key: "expiresAt", Value: 1}}, Options: options.Index().SetExpireAfterSeconds(3600),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	f.open()
+	if log := f.text.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "collMod") {
+		t.Errorf("log: %s", log)
+	}
+	if err := f.coll.Database().RunCommand(t.Context(), bson.D{
+		{Key: "collMod", Value: f.coll.Name()},
+		{Key: "index", Value: bson.D{{Key: "name", Value: "expiresAt_1"}, {Key: "expireAfterSeconds", Value: 0}}},
+	}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.store.EnsureIndexes(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTTLIndexRefused: one warning, and the store sweeps instead.
+func TestTTLIndexRefused(t *testing.T) {
+	t.Parallel()
+	indexes := func(spec ...bson.E) bson.D {
+		index := append(bson.D{{Key: "v", Value: 2}, {Key: "key", Value: bson.D{{Key: "expiresAt", Value: 1}}}, {Key: "name", Value: "theirs"}}, spec...)
+		return bson.D{{Key: "ok", Value: 1}, {Key: "cursor", Value: bson.D{
+			{Key: "id", Value: int64(0)}, {Key: "ns", Value: "a.b"}, {Key: "firstBatch", Value: bson.A{index}},
+		}}}
+	}
+	for _, row := range []struct {
+		name    string
+		refusal bson.D
+		indexes bson.D
+		says    string // of the warning; there is none if empty
+	}{
+		{"not implemented", refusal(238, "NotImplemented"), nil, "NotImplemented"},
+		{"no right", refusal(13, "Unauthorized"), nil, "Unauthorized"},
+		{"no such command", refusal(59, "CommandNotFound"), nil, "CommandNotFound"},
+		{
+			"other time", refusal(85, "IndexOptionsConflict"), indexes(bson.E{Key: "expireAfterSeconds", Value: 3600}),
+			`{collMod: \"COLL\", index: {name: \"theirs\", expireAfterSeconds: 0}}`,
+		},
+		{"no TTL", refusal(85, "IndexOptionsConflict"), indexes(), `dropIndex(\"theirs\")`},
+		{"other name", refusal(85, "IndexOptionsConflict"), indexes(bson.E{Key: "expireAfterSeconds", Value: 0}), ""},
+		{"other keys", refusal(86, "IndexKeySpecsConflict"), indexes(), "theirs"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			f.wire.on("createIndexes", rule{kind: answer, reply: row.refusal})
+			f.wire.on("listIndexes", rule{kind: answer, reply: row.indexes})
+			f.cfg.Cleanup = mongostore.TTLIndex
+			f.store = f.open()
+			warnings := 1
+			if row.says == "" {
+				warnings = 0
+			}
+			wantLog := func() {
+				t.Helper()
+				log := f.text.String()
+				says := strings.ReplaceAll(row.says, "COLL", f.coll.Name())
+				if strings.Count(log, "level=WARN") != warnings || !strings.Contains(log, says) {
+					t.Errorf("log: %s\nwant: %s", log, says)
+				}
+			}
+			wantLog()
+			if err := f.store.EnsureIndexes(t.Context()); (err == nil) != (row.says == "") {
+				t.Errorf("EnsureIndexes: %v", err)
+			}
+			seed(t, f, 3, time.Now().Add(-time.Minute))
+			f.browser().login()
+			if row.says != "" {
+				eventually(t, "the expired sessions are swept", func() bool { return len(f.documents()) == 1 })
+			}
+			wantLog()
+		})
+	}
+}
+
+// TestIndexTriedAgain: a server that is just handing over has not refused.
+func TestIndexTriedAgain(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.wire.on("createIndexes", rule{kind: answer, reply: refusal(10107, "NotWritablePrimary")})
+	f.cfg.Cleanup = mongostore.TTLIndex
+	f.open()
+	if log := f.text.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "tried again") {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// TestSweep: the first save deletes what has expired, and no more than that.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.Sweep })
+	seed(t, f, 2500, time.Now().Add(-time.Minute))
+	seed(t, f, 7, time.Now().Add(time.Hour))
+	f.browser().login()
+	eventually(t, "the expired sessions are deleted", func() bool { return len(f.documents()) == 8 })
+	// Not with each save.
+	f.log.reset()
+	for range 5 {
+		f.browser().login()
+	}
+	f.wantCommands("insert", "insert", "insert", "insert", "insert")
+	if log := f.text.String(); log != "" {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// TestSweepFails: a warning, and the save succeeds.
+func TestSweepFails(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.Sweep })
+	f.wire.on("find", rule{kind: answer, reply: refusal(13, "Unauthorized")})
+	f.browser().login()
+	eventually(t, "there is a warning", func() bool { return strings.Contains(f.text.String(), "expired sessions not deleted") })
+}
+
+// TestCleanupOff: nothing is deleted unless the application says so.
+func TestCleanupOff(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	seed(t, f, 3, time.Now().Add(-time.Minute))
+	f.browser().login()
+	if err := f.store.Close(t.Context()); err != nil { // waits for what there may be
+		t.Fatal(err)
+	}
+	f.wantDocuments(4)
+	if n, err := f.store.Count(t.Context()); n != 1 || err != nil {
+		t.Errorf("Count: %d, %v", n, err)
+	}
+	if n, err := f.store.DeleteExpired(t.Context()); n != 3 || err != nil {
+		t.Errorf("DeleteExpired: %d, %v", n, err)
+	}
+	f.wantDocuments(1)
+	if n, err := f.store.DeleteExpired(t.Context()); n != 0 || err != nil {
+		t.Errorf("DeleteExpired, again: %d, %v", n, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.store.DeleteExpired(ctx); err == nil {
+		t.Error("DeleteExpired with a cancelled context: no error")
+	}
+	if _, err := f.store.Count(ctx); err == nil {
+		t.Error("Count with a cancelled context: no error")
+	}
+	if err := f.store.EnsureIndexes(ctx); err == nil {
+		t.Error("EnsureIndexes with a cancelled context: no error")
+	}
+}
+
+// seed puts sessions into the collection.
+func seed(t *testing.T, f *fixture, n int, expiresAt time.Time) {
+	t.Helper()
+	docs := make([]any, n)
+	for i := range docs {
+		docs[i] = bson.D{
+			{Key: "_id", Value: bson.NewObjectID().Hex()},
+			{Key: "v", Value: 1},
+			{Key: "name", Value: name},
+			{Key: "values", Value: bson.D{}},
+			{Key: "rev", Value: 1},
+			{Key: "createdAt", Value: expiresAt},
+			{Key: "seenAt", Value: expiresAt},
+			{Key: "expiresAt", Value: expiresAt},
+		}
+	}
+	if _, err := f.coll.InsertMany(t.Context(), docs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestUnclosedStore: nothing runs on in a store that is not used, so none has to be closed.
+func TestUnclosedStore(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	store, err := mongostore.New(f.cfg.Client.Database(f.cfg.Database).Collection(f.cfg.Collection), signingKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := f.browser()
+	b.store = store
+	b.login()
+	ended := make(chan error)
+	go func() { ended <- store.Close(t.Context()) }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("Close does not end")
+	}
+	// A closed store on the application's client goes on, without background work.
+	if err := store.Save(b.request(), httptest.NewRecorder(), sessions.NewSession(store, name)); err != nil {
+		t.Error(err)
+	}
+}

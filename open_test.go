@@ -1,0 +1,306 @@
+package mongostore_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/mongostore/mongostore"
+)
+
+func unacknowledged(t *testing.T, f *fixture) *mongo.Collection {
+	t.Helper()
+	return f.connect().Database(f.coll.Database().Name()).
+		Collection(f.coll.Name(), options.Collection().SetWriteConcern(writeconcern.Unacknowledged()))
+}
+
+// TestRefusedAtConstruction: what cannot work is found before it is used.
+func TestRefusedAtConstruction(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	good := [][]byte{signingKey}
+	for what, keys := range map[string][][]byte{
+		"no keys":                   {},
+		"nil key":                   {nil},
+		"empty key":                 {{}},
+		"empty key in a later pair": {signingKey, blockKey, {}},
+		"block key of 15 bytes":     {signingKey, blockKey[:15]},
+		"empty block key":           {signingKey, {}},
+		"bad block key, good older": {signingKey, blockKey[:15], signingKey, blockKey},
+	} {
+		if s, err := mongostore.New(f.coll, keys...); err == nil || s != nil {
+			t.Errorf("New with %s: %v, %v", what, s, err)
+		}
+		if s, err := mongostore.Open(t.Context(), f.cfg, keys...); err == nil || s != nil {
+			t.Errorf("Open with %s: %v, %v", what, s, err)
+		}
+	}
+	if s, err := mongostore.New(nil, good...); err == nil || s != nil {
+		t.Errorf("New without a collection: %v, %v", s, err)
+	}
+	for what, change := range map[string]func(*mongostore.Config){
+		"no database":            func(c *mongostore.Config) { c.Database = "" },
+		"Client and URI":         func(c *mongostore.Config) { c.URI = "mongodb://localhost" },
+		"Client and Host":        func(c *mongostore.Config) { c.Host = "localhost" },
+		"Client and Port":        func(c *mongostore.Config) { c.Port = 27017 },
+		"URI and Host":           func(c *mongostore.Config) { c.Client, c.URI, c.Host = nil, "mongodb://localhost", "localhost" },
+		"URI without a database": func(c *mongostore.Config) { c.Client, c.Database, c.URI = nil, "", "mongodb://localhost/?w=1" },
+		"invalid URI":            func(c *mongostore.Config) { c.Client, c.URI = nil, "https://me:secret@localhost" },
+		"unacknowledged":         func(c *mongostore.Config) { c.Client, c.URI = nil, "mongodb://localhost/?w=0" },
+		"port out of range":      func(c *mongostore.Config) { c.Client, c.Port = nil, 65536 },
+		"negative port":          func(c *mongostore.Config) { c.Client, c.Port = nil, -1 },
+		"negative BrowserTTL":    func(c *mongostore.Config) { c.BrowserTTL = -1 },
+		"negative TouchInterval": func(c *mongostore.Config) { c.TouchInterval = -1 },
+		"negative Timeout":       func(c *mongostore.Config) { c.Timeout = -1 },
+		"negative MaxSize":       func(c *mongostore.Config) { c.MaxSize = -1 },
+		"MaxSize over 16 MiB":    func(c *mongostore.Config) { c.MaxSize = 16 << 20 },
+		"unknown Cleanup":        func(c *mongostore.Config) { c.Cleanup = 17 },
+		"Options of MaxAge -1":   func(c *mongostore.Config) { c.Options = &sessions.Options{MaxAge: -1} },
+	} {
+		cfg := f.cfg
+		change(&cfg)
+		s, err := mongostore.Open(t.Context(), cfg, good...)
+		if err == nil || s != nil || !strings.HasPrefix(err.Error(), "mongostore: ") || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, %v", what, s, err)
+		}
+		if errors.Is(err, mongostore.ErrUnavailable) {
+			t.Errorf("%s: found out by connecting: %v", what, err)
+		}
+	}
+	f.wantCommands()
+}
+
+// TestShortKey: a warning, not an error.
+func TestShortKey(t *testing.T) {
+	t.Parallel()
+	var log logBuffer
+	f := setup(t, func(c *mongostore.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	if _, err := mongostore.Open(t.Context(), f.cfg, []byte("short"), blockKey); err != nil {
+		t.Error(err)
+	}
+	if s := log.String(); strings.Count(s, "level=WARN") != 1 || strings.Contains(s, "short\"") {
+		t.Errorf("log: %s", s)
+	}
+}
+
+// TestNewIsSilent: New does no I/O, and nothing has to exist.
+func TestNewIsSilent(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	client := f.connect()
+	f.wire.refuseAll()
+	store, err := mongostore.New(client.Database(f.coll.Database().Name()).Collection(f.coll.Name()), signingKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.wantCommands()
+	f.wire.heal()
+	b := f.browser()
+	b.store = store
+	if s := b.login().load(); s.Values["user"] != "ada" {
+		t.Errorf("values: %v", s.Values)
+	}
+	// The client is the application's.
+	if err := store.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := store.Close(t.Context()); err != nil {
+		t.Errorf("a second Close: %v", err)
+	}
+	if err := client.Ping(t.Context(), nil); err != nil {
+		t.Errorf("after Close the application's client: %v", err)
+	}
+}
+
+// TestOpenURI: with a URI, the store connects and disconnects.
+func TestOpenURI(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	cfg := mongostore.Config{URI: server(t).uri, Database: f.coll.Database().Name(), Collection: f.coll.Name(), Cleanup: mongostore.Off}
+	store, err := mongostore.Open(t.Context(), cfg, signingKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := f.browser()
+	b.store = store
+	b.login()
+	f.wantDocuments(1)
+	for range 2 {
+		if err := store.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := store.Get(b.request(), name); !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// TestOpenAddress: Host and Port, and the database and the collection by default.
+func TestOpenAddress(t *testing.T) {
+	t.Parallel()
+	u, err := url.Parse(server(t).uri)
+	if err != nil || u.User != nil || u.Scheme != "mongodb" || u.Port() == "" || u.Query().Has("directConnection") {
+		t.Skip("needs a server that a plain address reaches")
+	}
+	f := setup(t)
+	host, _, err := net.SplitHostPort(u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var port int
+	for _, digit := range u.Port() {
+		port = 10*port + int(digit-'0')
+	}
+	database := f.coll.Database().Name() + "_default"
+	t.Cleanup(func() { _ = f.coll.Database().Client().Database(database).Drop(context.WithoutCancel(t.Context())) })
+	for _, cfg := range []mongostore.Config{
+		{Host: host, Port: port, Database: database},
+		{URI: "mongodb://" + u.Host + "/" + database + "?appName=test"},
+	} {
+		cfg.Cleanup = mongostore.Off
+		store, err := mongostore.Open(t.Context(), cfg, signingKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := f.browser()
+		b.store = store
+		b.login()
+		if err := store.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	n, err := f.coll.Database().Client().Database(database).Collection("sessions").CountDocuments(t.Context(), bson.D{})
+	if err != nil || n != 2 {
+		t.Errorf("%d sessions in the collection by default, %v", n, err)
+	}
+}
+
+// TestOpenUnreachable fails in time.
+func TestOpenUnreachable(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent := listener.Addr().String() // accepts, by the kernel, and says nothing
+	t.Cleanup(func() { _ = listener.Close() })
+	for _, address := range []string{silent, "127.0.0.1:1"} {
+		start := time.Now()
+		cfg := mongostore.Config{URI: "mongodb://me:secret@" + address, Database: "d", Timeout: 300 * time.Millisecond}
+		s, err := mongostore.Open(t.Context(), cfg, signingKey)
+		if !errors.Is(err, mongostore.ErrUnavailable) || s != nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, %v", address, s, err)
+		}
+		if d := time.Since(start); d > 10*time.Second {
+			t.Errorf("%s: took %v", address, d)
+		}
+	}
+	// The caller's own deadline counts instead of the store's.
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if _, err := mongostore.Open(ctx, mongostore.Config{URI: "mongodb://" + silent, Database: "d", Timeout: time.Hour}, signingKey); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error: %v", err)
+	}
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+// TestConfigIsCopied: what the caller does with its options and keys later is no matter.
+func TestConfigIsCopied(t *testing.T) {
+	t.Parallel()
+	own := &sessions.Options{Path: "/", MaxAge: 60}
+	f := setup(t, func(c *mongostore.Config) { c.Options = own })
+	key := []byte("a key that will be overwritten soon")
+	store, err := mongostore.Open(t.Context(), f.cfg, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := f.browser()
+	b.store = store
+	b.login()
+	clear(key)
+	own.MaxAge = -1
+	if s := b.load(); s.IsNew || s.Options.MaxAge != 60 {
+		t.Errorf("new %t, MaxAge %d", s.IsNew, s.Options.MaxAge)
+	}
+}
+
+// TestReadsGoToThePrimary, whatever the application's collection prefers.
+func TestReadsGoToThePrimary(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.browser().login().load()
+	_, commands := f.log.take()
+	for _, c := range commands {
+		if v, err := c.LookupErr("$readPreference", "mode"); err == nil && !strings.HasPrefix(v.StringValue(), "primary") {
+			t.Errorf("read preference %v", v)
+		}
+	}
+}
+
+// TestSameNameInTwoStores: gorilla's registry knows sessions by name alone, so the later store
+// gets the session of the earlier one; it stores it as its own.
+func TestSameNameInTwoStores(t *testing.T) {
+	t.Parallel()
+	one, two := setup(t), setup(t)
+	r, w := one.browser().request(), httptest.NewRecorder()
+	first, err := one.store.Get(r, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Values["a"] = 1
+	second, err := two.store.Get(r, name)
+	if err != nil || second != first {
+		t.Fatalf("the registry has given another session: %v", err)
+	}
+	if err := sessions.Save(r, w); err != nil {
+		t.Fatal(err)
+	}
+	one.wantDocuments(0)
+	two.wantDocuments(1)
+}
+
+// TestManySessionsInOneRequest: names and stores do not mix.
+func TestManySessionsInOneRequest(t *testing.T) {
+	t.Parallel()
+	one, two := setup(t), setup(t)
+	b := one.browser()
+	r, w := b.request(), httptest.NewRecorder()
+	for store, names := range map[*mongostore.Store][]string{one.store: {"a", "b"}, two.store: {"c"}} {
+		for _, n := range names {
+			s, err := store.Get(r, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Values["name"] = n
+		}
+	}
+	if err := sessions.Save(r, w); err != nil {
+		t.Fatal(err)
+	}
+	b.receive(w)
+	one.wantDocuments(2)
+	two.wantDocuments(1)
+	r = b.request()
+	for store, names := range map[*mongostore.Store][]string{one.store: {"a", "b"}, two.store: {"c"}} {
+		for _, n := range names {
+			if s, err := store.Get(r, n); err != nil || s.Values["name"] != n {
+				t.Errorf("%s: %v, %v", n, s.Values, err)
+			}
+		}
+	}
+}
