@@ -83,7 +83,7 @@ var startServer = sync.OnceValues(func() (*testServer, error) {
 		end()
 	}
 	serverInUse.Store(s)
-	fmt.Println("mongostore: tests run against", s.description)
+	fmt.Fprintln(os.Stderr, "mongostore: tests run against", s.description) // an Example owns the standard output
 	return s, nil
 })
 
