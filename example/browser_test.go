@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/mongostore/mongostore/internal/mongotest/embedded"
+)
+
+// screenshotVariable names a folder to keep the screenshots in.
+const screenshotVariable = "EXAMPLE_SCREENSHOTS"
+
+// TestBrowser visits the shop as people do.
+func TestBrowser(t *testing.T) {
+	t.Parallel()
+	tab := newTab(t)
+	server := startServer(t, embedded.Config{})
+	site := newSite(t, server.URI()+"?serverSelectionTimeoutMS=300", nil)
+
+	tab.do("look around",
+		chromedp.EmulateViewport(1280, 800),
+		chromedp.Navigate(site.url),
+		chromedp.WaitVisible(`//h1[contains(., "somebody who remembers yours")]`),
+	)
+	tab.screenshots("home")
+	if cookie := tab.cookie(); cookie != nil {
+		t.Errorf("looking around sets a cookie: %v", cookie)
+	}
+
+	tab.do("go to the login",
+		chromedp.Click(`main a[href="/login"]`),
+		chromedp.WaitVisible(`#name`),
+	)
+	tab.screenshots("login")
+	tab.do("log in with the keyboard, to be remembered",
+		chromedp.SendKeys(`#name`, "Ada"+kb.Tab+" "+kb.Enter),
+		chromedp.WaitVisible(status("Welcome, Ada.")),
+		chromedp.WaitVisible(`//dd[@id="remembered"][contains(., "Yes")]`),
+	)
+	if cookie := tab.cookie(); cookie == nil || cookie.Session || days(cookie) < 29 || days(cookie) > 30 || !cookie.HTTPOnly || cookie.SameSite != network.CookieSameSiteLax {
+		t.Errorf("the cookie of a visitor to be remembered: %+v", cookie)
+	}
+
+	tab.do("fill the cart",
+		chromedp.Click(`form[action="/cart/sencha/add"] button`),
+		chromedp.WaitVisible(status("Sencha is in your cart.")),
+		chromedp.Click(`form[action="/cart/oolong/add"] button`),
+		chromedp.WaitVisible(status("Oolong is in your cart.")),
+		chromedp.SetValue(`#quantity-sencha`, "3"),
+		chromedp.SendKeys(`#quantity-sencha`, kb.Enter),
+		chromedp.WaitVisible(status("There are 3 × Sencha in your cart now.")),
+		chromedp.WaitVisible(`#quantity-sencha[value="3"]`),
+	)
+	tab.screenshots("cart")
+
+	before := step(tab, "count visits", chromedp.Text(`#visits`))
+	tab.do("reload",
+		chromedp.Reload(),
+		chromedp.WaitNotPresent(`.flash`),
+		chromedp.WaitVisible(`#quantity-sencha[value="3"]`),
+	)
+	after := step(tab, "count visits again", chromedp.Text(`#visits`))
+	if before != "4" || after != "5" {
+		t.Errorf("visits: %s, after the reload %s", before, after)
+	}
+
+	tab.do("begin with the keyboard", chromedp.KeyEvent(kb.Tab))
+	if focused := step(tab, "look at the focus", chromedp.Text(`:focus`)); focused != "Skip to the content" {
+		t.Errorf("the first stop of the Tab key is %q", focused)
+	}
+
+	tab.do("empty the cart",
+		chromedp.Click(`form[action="/cart/sencha/remove"] button`),
+		chromedp.WaitVisible(status("Sencha is no longer in your cart.")),
+		chromedp.WaitNotPresent(`#quantity-sencha`),
+	)
+	tab.do("log out",
+		chromedp.Click(`form[action="/logout"] button`),
+		chromedp.WaitVisible(status("You are logged out.")),
+		chromedp.WaitNotPresent(`#visits`),
+	)
+	if cookie := tab.cookie(); cookie != nil {
+		t.Errorf("the logout leaves a cookie: %v", cookie)
+	}
+
+	tab.do("log in without being remembered",
+		chromedp.Click(`main a[href="/login"]`),
+		chromedp.SendKeys(`#name`, "Bob"+kb.Enter),
+		chromedp.WaitVisible(`//dd[@id="remembered"][contains(., "No")]`),
+	)
+	if cookie := tab.cookie(); cookie == nil || !cookie.Session {
+		t.Errorf("the cookie of a visitor not to be remembered: %+v", cookie)
+	}
+	if complaints := tab.complaints.String(); complaints != "" {
+		t.Errorf("the browser complains:\n%s", complaints)
+	}
+
+	if err := server.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tab.do("visit while the database is down",
+		chromedp.Navigate(site.url),
+		chromedp.WaitVisible(`//h1[contains(., "We cannot reach our memory")]`),
+	)
+	tab.screenshots("unavailable")
+	if cookie := tab.cookie(); cookie == nil {
+		t.Error("the outage takes the cookie")
+	}
+}
+
+// status is the XPath of a message.
+func status(text string) string { return fmt.Sprintf(`//p[@role="status"][.="%s"]`, text) }
+
+func days(cookie *network.Cookie) float64 {
+	return time.Until(time.Unix(int64(cookie.Expires), 0)).Hours() / 24
+}
+
+// tab is a tab of a real browser.
+type tab struct {
+	t          *testing.T
+	ctx        context.Context
+	folder     string        // of the screenshots
+	complaints *lockedBuffer // what the browser has written to its console
+}
+
+func newTab(t *testing.T) *tab {
+	t.Helper()
+	var browser string
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			browser = path
+			break
+		}
+	}
+	if browser == "" {
+		t.Skip("there is no chromium, chromium-browser or google-chrome")
+	}
+	flags := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(browser),
+		chromedp.Flag("disable-dev-shm-usage", true), // it is small in containers
+		chromedp.WSURLReadTimeout(patience),
+	)
+	if os.Geteuid() == 0 {
+		flags = append(flags, chromedp.NoSandbox) // Chromium's refuses to work for root
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewExecAllocator(ctx, flags...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(t.Logf))
+	t.Cleanup(cancel)
+
+	tab := &tab{t: t, ctx: ctx, folder: os.Getenv(screenshotVariable), complaints: &lockedBuffer{}}
+	if tab.folder == "" {
+		tab.folder = t.TempDir()
+	}
+	if err := os.MkdirAll(tab.folder, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	tab.do("start the browser")
+	err := chromedp.Listen(ctx, func(event any) {
+		switch event := event.(type) {
+		case *log.EventEntryAdded:
+			fmt.Fprintf(tab.complaints, "%s: %s %s\n", event.Entry.Level, event.Entry.Text, event.Entry.URL)
+		case *runtime.EventExceptionThrown:
+			fmt.Fprintln(tab.complaints, event.ExceptionDetails.Text)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tab
+}
+
+// do carries out a step of the visit.
+func (tab *tab) do(what string, actions ...chromedp.Action[chromedp.Void]) {
+	tab.t.Helper()
+	step(tab, what, chromedp.Steps(actions...))
+}
+
+// step carries out a step of the visit that has a result.
+func step[T any](tab *tab, what string, action chromedp.Action[T]) T {
+	tab.t.Helper()
+	result, err := chromedp.Run(tab.ctx, action)
+	if err != nil {
+		tab.t.Fatalf("%s: %v", what, err)
+	}
+	return result
+}
+
+// call gives the browser a command that chromedp has no action for.
+func call[P, R any](tab *tab, command cdp.Command[P, R], params P) R {
+	tab.t.Helper()
+	result, err := chromedp.Call(tab.ctx, command, params)
+	if err != nil {
+		tab.t.Fatalf("%s: %v", command.Method, err)
+	}
+	return result
+}
+
+// screenshots keeps the page as it looks on a desk and on a phone, by day and by
+// night, and checks that a phone has no need to scroll sideways.
+func (tab *tab) screenshots(name string) {
+	tab.t.Helper()
+	for _, screen := range []struct {
+		name          string
+		width, height int64
+		scale         float64
+	}{
+		{"mobile", 360, 740, 2},
+		{"desktop", 1280, 800, 1},
+	} {
+		for _, scheme := range []string{"light", "dark"} {
+			tab.do("choose a screen", chromedp.EmulateViewport(screen.width, screen.height, chromedp.EmulateScale(screen.scale)))
+			call(tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+				Features: []*emulation.MediaFeature{
+					{Name: "prefers-color-scheme", Value: scheme},
+					{Name: "prefers-reduced-motion", Value: "reduce"}, // no colours half way
+				},
+			})
+			width := step(tab, "measure", chromedp.Evaluate[int64](`document.documentElement.scrollWidth`))
+			image := step(tab, "take a screenshot", chromedp.FullScreenshot(100)) // PNG
+			if width > screen.width {
+				tab.t.Errorf("page %s is %d pixels wide on a screen of %d", name, width, screen.width)
+			}
+			file := strings.Join([]string{name, screen.name, scheme}, "-") + ".png"
+			if err := os.WriteFile(filepath.Join(tab.folder, file), image, 0o600); err != nil {
+				tab.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// cookie returns the browser's cookie of the session, or nil.
+func (tab *tab) cookie() *network.Cookie {
+	tab.t.Helper()
+	for _, cookie := range call(tab, network.GetCookies, network.GetCookiesParams{}).Cookies {
+		if cookie.Name == sessionName {
+			return cookie
+		}
+	}
+	return nil
+}

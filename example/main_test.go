@@ -1,0 +1,738 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/mongotest/embedded"
+)
+
+// patience is how long a test waits for something that should come soon.
+const patience = time.Minute
+
+// testURI leads to the embedded server of the tests that do not stop theirs.
+var testURI string
+
+// mainVariable makes of this test binary the program itself: see start.
+const mainVariable = "EXAMPLE_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(mainVariable) != "" {
+		main()
+		return
+	}
+	os.Exit(testMain(m))
+}
+
+func testMain(m *testing.M) int {
+	server, err := embedded.Start(context.Background(), embedded.Config{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	testURI = server.URI()
+	code := m.Run()
+	if err := server.Close(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// site is a running shop with a database of its own.
+type site struct {
+	url   string
+	store *mongostore.Store
+	db    *database
+	log   *lockedBuffer
+}
+
+var databases atomic.Int64
+
+// newSite opens a shop on the server of the URI. With wrap the test gets between the
+// shop and its store.
+func newSite(t *testing.T, uri string, wrap func(*mongostore.Store) sessions.Store) *site {
+	t.Helper()
+	db := &database{uri: uri, name: fmt.Sprintf("test%d", databases.Add(1)), address: "mongodb://db.example/test"}
+	log := &lockedBuffer{}
+	logger := slog.New(slog.NewTextHandler(log, nil))
+	store, err := openStore(t.Context(), config{}, db, logger, bytes.Repeat([]byte("k"), 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := closing(context.Background(), store.Close); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the shop's log:\n%s", log)
+		}
+	})
+	var sessionStore sessions.Store = store
+	if wrap != nil {
+		sessionStore = wrap(store)
+	}
+	handler, err := newShop(sessionStore, db, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return &site{url: server.URL, store: store, db: db, log: log}
+}
+
+// documents returns the collection of the sessions.
+func (s *site) documents(t *testing.T) *mongo.Collection {
+	t.Helper()
+	client, err := mongo.Connect(options.Client().ApplyURI(s.db.uri))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Disconnect(context.Background()) })
+	return client.Database(s.db.name).Collection("sessions")
+}
+
+// browser is one visitor's.
+type browser struct {
+	t      *testing.T
+	base   string
+	client *http.Client
+}
+
+func newBrowser(t *testing.T, base string) *browser {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &browser{t: t, base: base, client: &http.Client{
+		Jar:           jar,
+		Timeout:       patience,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// response is what has come back, redirects not followed.
+type response struct {
+	status    int
+	header    http.Header
+	body      string
+	setCookie *http.Cookie // nil if there is none
+}
+
+func (b *browser) get(path string) response {
+	b.t.Helper()
+	return b.do(http.MethodGet, path, nil, nil)
+}
+
+// post sends a form. The fields are names and values in turn.
+func (b *browser) post(path string, fields ...string) response {
+	b.t.Helper()
+	form := url.Values{}
+	for i := 0; i < len(fields); i += 2 {
+		form.Set(fields[i], fields[i+1])
+	}
+	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+	return b.do(http.MethodPost, path, header, strings.NewReader(form.Encode()))
+}
+
+// do may be called by other goroutines than the test's.
+func (b *browser) do(method, path string, header http.Header, body io.Reader) response {
+	b.t.Helper()
+	r, err := http.NewRequestWithContext(b.t.Context(), method, b.base+path, body)
+	if err != nil {
+		b.t.Error(err)
+		return response{}
+	}
+	maps.Copy(r.Header, header)
+	answer, err := b.client.Do(r)
+	if err != nil {
+		b.t.Error(err)
+		return response{}
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		b.t.Error(err)
+	}
+	got := response{status: answer.StatusCode, header: answer.Header, body: string(text)}
+	for _, cookie := range answer.Cookies() {
+		if got.setCookie != nil {
+			b.t.Errorf("%s %s sets more than one cookie: %q", method, path, answer.Header["Set-Cookie"])
+		}
+		got.setCookie = cookie
+	}
+	return got
+}
+
+// cookie returns the header by which another browser can pass for this one.
+func (b *browser) cookie() string {
+	b.t.Helper()
+	base, err := url.Parse(b.base)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, cookie := range b.client.Jar.Cookies(base) {
+		if cookie.Name == sessionName {
+			return cookie.Name + "=" + cookie.Value
+		}
+	}
+	return ""
+}
+
+// replay asks for the home page with a cookie that somebody has kept.
+func (b *browser) replay(cookie string) response {
+	b.t.Helper()
+	return newBrowser(b.t, b.base).do(http.MethodGet, "/", http.Header{"Cookie": {cookie}}, nil)
+}
+
+func (b *browser) login(name string) {
+	b.t.Helper()
+	b.post("/login", "name", name).redirectsTo(b.t, "/")
+}
+
+func (r response) redirectsTo(t *testing.T, target string) {
+	t.Helper()
+	if location := r.header.Get("Location"); r.status != http.StatusSeeOther || location != target {
+		t.Errorf("status %d and location %q, want 303 and %q\n%s", r.status, location, target, r.body)
+	}
+}
+
+// shows checks the status and what is, or after a "!" is not, on the page.
+func (r response) shows(t *testing.T, status int, texts ...string) {
+	t.Helper()
+	if r.status != status {
+		t.Errorf("status %d, want %d", r.status, status)
+	}
+	for _, text := range texts {
+		text, unwanted := strings.CutPrefix(text, "!")
+		if strings.Contains(r.body, text) == unwanted {
+			t.Errorf("page with %q: %t\n%s", text, unwanted, r.body)
+		}
+	}
+}
+
+const (
+	helloAda = "Hello, </span><strong>Ada</strong>"
+	noHello  = "!Hello, "
+)
+
+func visits(n int) string { return fmt.Sprintf(`<dd id="visits">%d</dd>`, n) }
+
+func packs(tea string, n int) string {
+	return fmt.Sprintf(`<input id="quantity-%s" name="quantity" type="number" inputmode="numeric" min="0" max="99" value="%d"`, tea, n)
+}
+
+func TestLookingAroundLeavesNothing(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, testURI, nil)
+	b := newBrowser(t, site.url)
+	for _, path := range []string{"/", "/login", "/nowhere", "/static/style.css"} {
+		if got := b.get(path); got.setCookie != nil {
+			t.Errorf("%s sets a cookie", path)
+		}
+	}
+	if n, err := site.store.Count(t.Context()); err != nil || n != 0 {
+		t.Errorf("%d sessions (error %v)", n, err)
+	}
+}
+
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b.get("/").shows(t, 200, noHello, `href="/login"`)
+	b.post("/login", "name", "  Ada ").redirectsTo(t, "/")
+	b.get("/").shows(t, 200, helloAda, `<p class="flash" role="status">Welcome, Ada.</p>`, visits(1))
+	b.get("/").shows(t, 200, helloAda, "!Welcome, Ada.", visits(2))
+	b.get("/").shows(t, 200, helloAda, visits(3))
+	b.get("/login").redirectsTo(t, "/")
+}
+
+func TestLoginRefusesNames(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t, newSite(t, testURI, nil).url)
+	for _, name := range []string{"", "  ", strings.Repeat("x", maxName+1), "a\x00b", "\xff"} {
+		got := b.post("/login", "name", name, "remember", "yes")
+		got.shows(t, http.StatusUnprocessableEntity, `role="alert"`, `aria-invalid="true"`, " checked")
+		if got.setCookie != nil {
+			t.Errorf("name %q sets a cookie", name)
+		}
+	}
+	name := strings.Repeat("ä", maxName)
+	b.login(name)
+	b.get("/").shows(t, 200, name)
+}
+
+func TestNameIsEscaped(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b.login(`<b>"Bob"</b>`)
+	b.get("/").shows(t, 200, "Hello, </span><strong>&lt;b&gt;", "!<b>", `{"values.user": &#34;&lt;b&gt;\&#34;Bob`)
+}
+
+func TestLoginStartsAfresh(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b.login("Eve")
+	b.post("/cart/assam/add")
+	before := b.cookie()
+	b.login("Ada")
+	if after := b.cookie(); after == before || after == "" {
+		t.Errorf("cookie %q after the login, %q before", after, before)
+	}
+	b.get("/").shows(t, 200, helloAda, "!Eve", "Nothing in it yet")
+	b.replay(before).shows(t, 200, noHello)
+}
+
+func TestRememberMe(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, testURI, nil)
+	for _, tt := range []struct {
+		name     string
+		remember bool
+		maxAge   int
+		text     string
+	}{
+		{"yes", true, 2592000, "Yes, for 30 days"},
+		{"no", false, 0, "No, it ends with the browser"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBrowser(t, site.url)
+			fields := []string{"name", "Ada"}
+			if tt.remember {
+				fields = append(fields, "remember", "yes")
+			}
+			login := b.post("/login", fields...)
+			page := b.get("/") // the session keeps what the login has said
+			page.shows(t, 200, helloAda, tt.text)
+			for i, cookie := range []*http.Cookie{login.setCookie, page.setCookie} {
+				switch {
+				case cookie == nil:
+					t.Fatalf("response %d sets no cookie", i)
+				case cookie.MaxAge != tt.maxAge || cookie.Expires.IsZero() == tt.remember:
+					t.Errorf("response %d: %s", i, cookie.Raw)
+				case !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode || cookie.Path != "/" || cookie.Secure:
+					t.Errorf("response %d: %s", i, cookie.Raw)
+				}
+			}
+		})
+	}
+}
+
+func TestSecureFlag(t *testing.T) {
+	t.Parallel()
+	db := &database{uri: testURI, name: "secure"}
+	store, err := openStore(t.Context(), config{secure: true}, db, slog.New(slog.DiscardHandler), bytes.Repeat([]byte("k"), 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close(t.Context()) }()
+	if !store.Options.Secure {
+		t.Error("cookies are not Secure")
+	}
+}
+
+func TestCart(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b.login("Ada")
+	b.post("/cart/sencha/add").redirectsTo(t, "/")
+	b.get("/").shows(t, 200, packs("sencha", 1), "Sencha is in your cart.", "<strong>€7.80</strong>")
+	b.post("/cart/sencha/add")
+	b.post("/cart/assam/add")
+	b.get("/").shows(t, 200, packs("sencha", 2), packs("assam", 1), "<strong>€21.50</strong>")
+	b.post("/cart/sencha/quantity", "quantity", " 12 ").redirectsTo(t, "/")
+	b.get("/").shows(t, 200, packs("sencha", 12), "There are 12 × Sencha in your cart now.")
+	for _, quantity := range []string{"", "x", "-1", "100", "1e3", "99999999999999999999"} {
+		b.post("/cart/sencha/quantity", "quantity", quantity).redirectsTo(t, "/")
+		b.get("/").shows(t, 200, packs("sencha", 12), "Please choose a quantity from 0 to 99.")
+	}
+	b.post("/cart/sencha/quantity", "quantity", "99")
+	b.post("/cart/sencha/add")
+	b.get("/").shows(t, 200, packs("sencha", 99), "There are 99 × Sencha in your cart already.")
+	b.post("/cart/sencha/remove").redirectsTo(t, "/")
+	b.post("/cart/assam/quantity", "quantity", "0")
+	b.get("/").shows(t, 200, "Nothing in it yet.", "Sencha is no longer in your cart.")
+	b.post("/cart/coffee/add").shows(t, 404, "There is no such page")
+}
+
+func TestCartNeedsLogin(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b.post("/cart/sencha/add").redirectsTo(t, "/login?note=first")
+	b.get("/login?note=first").shows(t, 200, `role="status">Please log in first.`)
+	b.get("/login?note=%3Cb%3E").shows(t, 200, "!role=\"status\"")
+}
+
+func TestLogout(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, testURI, nil)
+	one, two := newBrowser(t, site.url), newBrowser(t, site.url)
+	one.login("Ada")
+	two.login("Ada")
+	old := one.cookie()
+	one.replay(old).shows(t, 200, helloAda)
+
+	out := one.post("/logout")
+	out.redirectsTo(t, "/?note=out")
+	if out.setCookie == nil || out.setCookie.MaxAge >= 0 {
+		t.Errorf("the cookie does not expire: %v", out.setCookie)
+	}
+	one.get("/?note=out").shows(t, 200, noHello, "You are logged out.")
+	one.replay(old).shows(t, 200, noHello)
+	two.get("/").shows(t, 200, helloAda)
+
+	// A page that was open all the time, in a browser that kept the cookie.
+	header := http.Header{"Cookie": {old}}
+	one.do(http.MethodPost, "/cart/assam/add", header, nil).redirectsTo(t, "/login?note=ended")
+	one.post("/logout").redirectsTo(t, "/?note=out") // the button, pressed twice
+}
+
+// interrupted is a store that calls a function before each Save of a request to a path.
+type interrupted struct {
+	*mongostore.Store
+	path string
+	f    func()
+}
+
+func (s *interrupted) Get(r *http.Request, name string) (*sessions.Session, error) {
+	return sessions.GetRegistry(r).Get(s, name)
+}
+
+func (s *interrupted) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
+	if r.URL.Path == s.path {
+		s.f()
+	}
+	return s.Store.Save(r, w, session)
+}
+
+func TestLogoutWhileRequestIsUnderWay(t *testing.T) {
+	t.Parallel()
+	stop := &interrupted{path: "/cart/assam/add"}
+	site := newSite(t, testURI, func(store *mongostore.Store) sessions.Store {
+		stop.Store = store
+		return stop
+	})
+	b := newBrowser(t, site.url)
+	b.login("Ada")
+	cookie := http.Header{"Cookie": {b.cookie()}}
+	stop.f = func() { newBrowser(t, site.url).do(http.MethodPost, "/logout", cookie, nil) }
+
+	late := b.post("/cart/assam/add")
+	late.redirectsTo(t, "/login?note=ended")
+	if late.setCookie != nil {
+		t.Errorf("the late request sets a cookie: %v", late.setCookie)
+	}
+	b.get("/login?note=ended").shows(t, 200, "Your session has ended", `name="remember"`)
+	b.get("/").shows(t, 200, noHello)
+	b.login("Ada")
+	b.get("/").shows(t, 200, helloAda)
+}
+
+func TestConcurrentRequestsLoseNothing(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b.login("Ada")
+	cookie := http.Header{"Cookie": {b.cookie()}}
+	var wg sync.WaitGroup
+	for _, tea := range teas {
+		wg.Go(func() {
+			newBrowser(t, b.base).do(http.MethodPost, "/cart/"+tea.ID+"/add", cookie, nil).redirectsTo(t, "/")
+		})
+	}
+	wg.Wait()
+	page := b.get("/")
+	for _, tea := range teas {
+		page.shows(t, 200, packs(tea.ID, 1))
+	}
+}
+
+func TestCookieThatDoesNotVerify(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t, newSite(t, testURI, nil).url)
+	for _, cookie := range []string{"x", "MTIzfGFiY3xkZWY=", strings.Repeat("A", 5000)} {
+		header := http.Header{"Cookie": {sessionName + "=" + cookie}}
+		b.do(http.MethodGet, "/", header, nil).shows(t, 200, noHello)
+		b.do(http.MethodPost, "/logout", header, nil).redirectsTo(t, "/?note=out")
+	}
+}
+
+// A session that cannot be read is kept for those who will mend it; the visitor
+// can get rid of it.
+func TestUnreadableSession(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, testURI, nil)
+	b := newBrowser(t, site.url)
+	b.login("Ada")
+	documents := site.documents(t)
+	newer := bson.D{{Key: "$set", Value: bson.D{{Key: "v", Value: 99}}}}
+	if _, err := documents.UpdateMany(t.Context(), bson.D{}, newer); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/", "/login"} {
+		got := b.get(path)
+		got.shows(t, 500, "Something went wrong", `action="/logout"`)
+		if got.setCookie != nil {
+			t.Errorf("%s sets a cookie", path)
+		}
+	}
+	b.post("/logout").redirectsTo(t, "/?note=out")
+	b.get("/").shows(t, 200, noHello)
+	if n, err := documents.CountDocuments(t.Context(), bson.D{}); err != nil || n != 0 {
+		t.Errorf("%d documents after the logout (error %v)", n, err)
+	}
+}
+
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	server := startServer(t, embedded.Config{Dir: dir})
+	// So that the test need not wait as long as a visitor.
+	site := newSite(t, server.URI()+"?serverSelectionTimeoutMS=300", nil)
+	stays, leaves := newBrowser(t, site.url), newBrowser(t, site.url)
+	stays.login("Ada")
+	stays.post("/cart/sencha/add")
+	leaves.login("Eve")
+	left := leaves.cookie()
+
+	if err := server.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := stays.cookie()
+	down := map[string]response{
+		"GET /":       stays.get("/"),
+		"GET /login":  stays.get("/login"),
+		"POST cart":   stays.post("/cart/assam/add"),
+		"POST /login": newBrowser(t, site.url).post("/login", "name", "Bob"),
+	}
+	for request, got := range down {
+		got.shows(t, 503, "You are not logged out", "Try again")
+		if got.header.Get("Retry-After") == "" || got.setCookie != nil {
+			t.Errorf("%s: Retry-After %q, Set-Cookie %v", request, got.header.Get("Retry-After"), got.setCookie)
+		}
+	}
+	newBrowser(t, site.url).get("/").shows(t, 200, "Log in") // needs no database
+	leaves.post("/logout").redirectsTo(t, "/?note=out")      // is a promise
+
+	startServer(t, embedded.Config{Dir: dir, Addr: strings.TrimSuffix(strings.TrimPrefix(server.URI(), "mongodb://"), "/")})
+	if stays.cookie() != before {
+		t.Error("the outage changed the cookie")
+	}
+	stays.get("/").shows(t, 200, helloAda, packs("sencha", 1), "!"+packs("assam", 1))
+	leaves.replay(left).shows(t, 200, noHello)
+	until(t, "the logout reaches the database", func() bool {
+		n, err := site.store.Count(t.Context())
+		return err == nil && n == 1
+	})
+}
+
+// startServer starts an embedded server. A fixed address may have been lent to
+// somebody else meanwhile: that is waited for.
+func startServer(t *testing.T, cfg embedded.Config) *embedded.Server {
+	t.Helper()
+	var server *embedded.Server
+	until(t, "the server starts", func() (ok bool) {
+		var err error
+		if server, err = embedded.Start(t.Context(), cfg); err != nil {
+			t.Log(err)
+		}
+		return err == nil
+	})
+	t.Cleanup(func() {
+		if err := closing(context.Background(), server.Close); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+// until waits for a condition.
+func until(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("still waiting: %s", what)
+		}
+	}
+}
+
+func TestForgedForms(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, testURI, nil)
+	b := newBrowser(t, site.url)
+	b.login("Ada")
+	for _, path := range []string{"/cart/assam/add", "/logout", "/login"} {
+		for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"} {
+			got := b.do(http.MethodPost, path, http.Header{name: {value}}, nil)
+			got.shows(t, 403, "That form came from another site")
+		}
+	}
+	b.get("/").shows(t, 200, helloAda, "Nothing in it yet.")
+	for name, value := range map[string]string{"Sec-Fetch-Site": "same-origin", "Origin": site.url} {
+		b.do(http.MethodPost, "/cart/assam/add", http.Header{name: {value}}, nil).redirectsTo(t, "/")
+	}
+	b.get("/").shows(t, 200, packs("assam", 2))
+}
+
+func TestHeadersAndStatus(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t, newSite(t, testURI, nil).url)
+	for _, tt := range []struct {
+		method, path string
+		status       int
+		cache        string
+	}{
+		{"GET", "/", 200, "no-store"},
+		{"HEAD", "/", 200, "no-store"},
+		{"GET", "/login", 200, "no-store"},
+		{"GET", "/static/style.css", 200, "public, max-age=300"},
+		{"GET", "/static/cup.svg", 200, "public, max-age=300"},
+		{"GET", "/static/none.css", 404, ""},
+		{"GET", "/templates/home.html", 404, "no-store"},
+		{"GET", "/nowhere", 404, "no-store"},
+		{"GET", "/logout", 405, "no-store"},
+		{"GET", "/cart/assam/add", 404, "no-store"}, // 405 does not get out of mux's subrouters
+		{"DELETE", "/", 405, "no-store"},
+		{"POST", "/cart/assam/steal", 404, "no-store"},
+	} {
+		got := b.do(tt.method, tt.path, nil, nil)
+		if got.status != tt.status || tt.cache != "" && got.header.Get("Cache-Control") != tt.cache {
+			t.Errorf("%s %s: status %d, Cache-Control %q", tt.method, tt.path, got.status, got.header.Get("Cache-Control"))
+		}
+		for name, want := range map[string]string{
+			"Content-Security-Policy": "frame-ancestors 'none'",
+			"X-Content-Type-Options":  "nosniff",
+			"Referrer-Policy":         "same-origin",
+		} {
+			if !strings.Contains(got.header.Get(name), want) {
+				t.Errorf("%s %s: %s %q", tt.method, tt.path, name, got.header.Get(name))
+			}
+		}
+	}
+	b.post("/login", "name", strings.Repeat("x", maxBody)).shows(t, 422)
+}
+
+func TestPublicAddress(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ uri, address, database string }{
+		{"mongodb://localhost", "mongodb://localhost", ""},
+		{"mongodb://localhost:27017/", "mongodb://localhost:27017", ""},
+		{"mongodb://localhost/shop?w=1", "mongodb://localhost", "shop"},
+		{"mongodb://ada:secret@a:1,b:2/shop?authSource=admin", "mongodb://a:1,b:2", "shop"},
+		{"mongodb://ada:s?ecret@a/?appName=x@secret", "mongodb://a", ""},
+		{"mongodb+srv://ada:s%40ecret@cluster.example/shop", "mongodb+srv://cluster.example", "shop"},
+	} {
+		if address, name := publicAddress(tt.uri); address != tt.address || name != tt.database {
+			t.Errorf("%s: %q and %q", tt.uri, address, name)
+		}
+	}
+}
+
+type address string
+
+func (address) Network() string  { return "tcp" }
+func (a address) String() string { return string(a) }
+
+func TestBrowserAddress(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ flag, listening, want string }{
+		{"localhost:8080", "127.0.0.1:8080", "localhost:8080"},
+		{"localhost:0", "127.0.0.1:4711", "localhost:4711"},
+		{":8080", "[::]:8080", "localhost:8080"},
+		{"0.0.0.0:http", "0.0.0.0:80", "localhost:80"},
+		{"[::1]:8080", "[::1]:8080", "[::1]:8080"},
+		{"shop.example:8080", "192.0.2.1:8080", "shop.example:8080"},
+	} {
+		if got := browserAddress(tt.flag, address(tt.listening)); got != tt.want {
+			t.Errorf("%s on %s: %q, want %q", tt.flag, tt.listening, got, tt.want)
+		}
+	}
+}
+
+func TestCookieKey(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "not", "made", "yet")
+	first, err := cookieKey(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := cookieKey(dir)
+	if err != nil || !bytes.Equal(first, again) || len(first) != 32 {
+		t.Errorf("%d bytes, the same again: %t (error %v)", len(first), bytes.Equal(first, again), err)
+	}
+	if other, err := cookieKey(t.TempDir()); err != nil || bytes.Equal(first, other) {
+		t.Errorf("another folder has the same key (error %v)", err)
+	}
+	file := filepath.Join(dir, "cookie.key")
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mode := info.Mode().Perm(); runtime.GOOS != "windows" && mode != 0o600 {
+		t.Errorf("mode %o", mode)
+	}
+	for _, damaged := range []string{"", "abcd", strings.Repeat("x", 64)} {
+		if err := os.WriteFile(file, []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cookieKey(dir); err == nil || !strings.Contains(err.Error(), "is damaged") {
+			t.Errorf("file %q: error %v", damaged, err)
+		}
+	}
+}
+
+func TestPrices(t *testing.T) {
+	t.Parallel()
+	for cents, want := range map[int]string{0: "€0.00", 5: "€0.05", 590: "€5.90", 103950: "€1039.50"} {
+		if got := euro(cents); got != want {
+			t.Errorf("%d cents: %s", cents, got)
+		}
+	}
+}
+
+// lockedBuffer takes a log from several goroutines.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
