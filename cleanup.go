@@ -36,108 +36,132 @@ const (
 	shortestSweep = time.Second
 	longestSweep  = 10 * time.Minute
 	indexRetry    = time.Minute
+	indexTimeout  = 10 * time.Minute
 )
 
-// cleaner knows when a save has to care for the cleanup.
+// cleaner knows when a save has to care for indexes and cleanup.
 type cleaner struct {
-	mode     Cleanup
-	sweeping atomic.Bool  // the server has no TTL index
-	due      atomic.Int64 // Unix milliseconds; at first the epoch, so at once
+	sweeping atomic.Bool // the server has no TTL index
+	indexes  due         // to be made
+	sweep    due
 }
+
+// due is when work is to be done: Unix milliseconds; at first the epoch, so at once.
+type due struct{ atomic.Int64 }
 
 const never = math.MaxInt64
 
-// claim reports whether the caller is the one to care for the cleanup now. Nobody
-// else is until the given time has passed, or the work sets another.
-func (c *cleaner) claim(now time.Time, pause time.Duration) bool {
-	due := c.due.Load()
-	return due <= now.UnixMilli() && c.due.CompareAndSwap(due, now.Add(pause).UnixMilli())
+// claim reports whether the caller is the one to do the work now. Nobody else is
+// until the pause has passed, or the work sets another time.
+func (d *due) claim(now time.Time, pause time.Duration) bool {
+	at := d.Load()
+	return at <= now.UnixMilli() && d.CompareAndSwap(at, now.Add(pause).UnixMilli())
 }
 
 // cleanUp is called after each save.
 func (s *Store) cleanUp(ctx context.Context, lifetime time.Duration) {
-	c := &s.cleaner
-	pause := indexRetry
-	sweeps := c.mode == Sweep || c.sweeping.Load()
-	if sweeps {
-		pause = min(max(lifetime/10, shortestSweep), longestSweep)
+	c, now := &s.cleaner, time.Now()
+	if c.indexes.claim(now, indexRetry) {
+		s.tasks.start(ctx, func(ctx context.Context) {
+			// Not Timeout, which would end the building of an index on a
+			// collection that has grown large without it.
+			ctx, cancel := context.WithTimeout(ctx, indexTimeout)
+			defer cancel()
+			s.prepareIndexes(ctx)
+		})
 	}
-	if c.mode == Off || !c.claim(time.Now(), pause) {
+	if s.cfg.Cleanup != Sweep && !c.sweeping.Load() {
 		return
 	}
-	s.tasks.start(ctx, func(ctx context.Context) {
-		if !sweeps {
-			ctx, cancel := s.bound(ctx)
-			defer cancel()
-			s.prepareCleanup(ctx)
-		}
-		if c.mode == Sweep || c.sweeping.Load() {
+	if c.sweep.claim(now, min(max(lifetime/10, shortestSweep), longestSweep)) {
+		s.tasks.start(ctx, func(ctx context.Context) {
 			if _, err := s.DeleteExpired(ctx); err != nil && ctx.Err() == nil {
 				s.logger().WarnContext(ctx, "mongostore: expired sessions not deleted", "error", err, "collection", s.coll.Name())
 			}
-		}
-	})
+		})
+	}
 }
 
-// prepareCleanup makes the TTL index, or has the store sweep where there can be none.
-func (s *Store) prepareCleanup(ctx context.Context) {
+// prepareIndexes makes the indexes, or has the store do without.
+func (s *Store) prepareIndexes(ctx context.Context) {
 	c := &s.cleaner
-	if c.mode != TTLIndex {
-		return
+	c.indexes.Store(never)
+	warn := func(err error, refusal string) {
+		switch {
+		case err == nil || errors.Is(ctx.Err(), context.Canceled): // by Close
+		case refused(err):
+			s.logger().WarnContext(ctx, refusal, "error", err, "collection", s.coll.Name())
+		default:
+			c.indexes.Store(time.Now().Add(indexRetry).UnixMilli())
+			s.logger().WarnContext(ctx, "mongostore: index not made yet, it will be tried again",
+				"error", err, "collection", s.coll.Name())
+		}
 	}
-	err := s.EnsureIndexes(ctx)
-	switch {
-	case err == nil:
-		c.due.Store(never)
-	case errors.Is(ctx.Err(), context.Canceled): // by Close
-	case refused(err):
-		c.sweeping.Store(true)
-		s.logger().WarnContext(ctx, "mongostore: no TTL index, so expired sessions are swept by this process",
-			"error", err, "collection", s.coll.Name())
-	default:
-		c.due.Store(time.Now().Add(indexRetry).UnixMilli())
-		s.logger().WarnContext(ctx, "mongostore: TTL index not made yet, it will be tried again",
-			"error", err, "collection", s.coll.Name())
-	}
+	err := s.ensureTTLIndex(ctx)
+	c.sweeping.Store(refused(err))
+	warn(err, "mongostore: no TTL index, so expired sessions are swept by this process")
+	warn(s.ensureOwnerIndex(ctx), "mongostore: no index for the owners of sessions, so listing them is slow")
 }
 
 // refused reports whether the server will answer the same the next time.
 func refused(err error) bool {
-	var server mongo.ServerError
-	return errors.As(err, &server) && !mongo.IsNetworkError(err) && !mongo.IsTimeout(err) && !hasCode(err, transientCodes...)
+	return answered(err) && !hasCode(err, transientCodes...)
 }
 
 // transientCodes are what a server answers that is about to stop, to start or to
 // hand over, or has the index in the making.
 var transientCodes = []int{
-	6, 7, 24, 50, 89, 91, 112, 117, 133, 189, 262, 276, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436,
+	6, 7, 24, 50, 64, 89, 91, 100, 112, 117, 133, 189, 262, 276, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436,
 }
 
-// EnsureIndexes makes the index that deletes expired sessions, if it does not exist.
-// [Open] does so, and a store from [New] at its first save; an application that runs
-// without the right to create indexes can have it done by a tool with that right.
+// EnsureIndexes makes the indexes that do not exist yet: under [TTLIndex] the one that deletes expired sessions,
+// and with [Config.OwnerKey] the one that finds an owner's. [Open] does so, and a store from [New] at its
+// first save; an application that runs without the right to create indexes can
+// have it done by a tool with that right.
 //
-// It returns the server's answer where the index cannot be had, and if there is one with another
+// It returns the server's answer where an index cannot be had, and if there is one with another
 // expireAfterSeconds, the command that mends it.
 func (s *Store) EnsureIndexes(ctx context.Context) error {
+	if err := errors.Join(s.ensureTTLIndex(ctx), s.ensureOwnerIndex(ctx)); err != nil {
+		return fmt.Errorf("mongostore: make indexes: %w", err)
+	}
+	return nil
+}
+
+// The two indexes are made by a command each: a server that refuses the one may
+// have the other.
+
+func (s *Store) ensureTTLIndex(ctx context.Context) error {
+	if s.cfg.Cleanup != TTLIndex {
+		return nil
+	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	_, err := s.coll.Indexes().CreateOne(ctx, mongo.IndexModel{
 		Keys:    bson.D{{Key: fieldExpiresAt, Value: 1}},
 		Options: options.Index().SetExpireAfterSeconds(0),
 	})
-	if hasCode(err, codeIndexOptionsConflict, codeIndexSpecsConflict) {
-		err = s.explainConflict(ctx, err)
+	if refused(err) {
+		return s.explainRefusal(ctx, err)
 	}
-	if err != nil {
-		return fmt.Errorf("mongostore: make indexes: %w", err)
-	}
-	return nil
+	return err
 }
 
-// explainConflict adds to the server's error what is wrong with the index that exists.
-// It returns nil if nothing is.
-func (s *Store) explainConflict(ctx context.Context, conflict error) error {
+func (s *Store) ensureOwnerIndex(ctx context.Context) error {
+	if s.cfg.OwnerKey == "" {
+		return nil
+	}
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	_, err := s.coll.Indexes().CreateOne(ctx, mongo.IndexModel{
+		Keys: bson.D{{Key: fieldOwner, Value: 1}, {Key: fieldSeenAt, Value: -1}},
+	})
+	return err
+}
+
+// explainRefusal adds to the server's error what is wrong with an index that exists.
+// It returns nil if nothing is: somebody with the right to may have made it.
+func (s *Store) explainRefusal(ctx context.Context, conflict error) error {
 	indexes, err := s.coll.Indexes().ListSpecifications(ctx)
 	if err != nil {
 		return conflict
@@ -173,11 +197,11 @@ func isExpiryIndex(keys bson.Raw) bool {
 }
 
 // DeleteExpired deletes the documents of expired sessions, and returns how many. It
-// works in batches; [Config.Timeout] bounds each, and ctx the whole. On an error it
+// works in batches; if ctx has no deadline, [Config.Timeout] bounds each. On an error it
 // returns how many had been deleted by then.
 func (s *Store) DeleteExpired(ctx context.Context) (int64, error) {
 	var total int64
-	expired := bson.D{{Key: fieldExpiresAt, Value: bson.D{{Key: "$lte", Value: time.Now()}}}}
+	expired := bson.D{{Key: fieldExpiresAt, Value: bson.D{{Key: "$lte", Value: bson.NewDateTimeFromTime(time.Now())}}}}
 	for {
 		n, more, err := s.deleteBatch(ctx, expired)
 		total += n
@@ -193,7 +217,7 @@ func (s *Store) DeleteExpired(ctx context.Context) (int64, error) {
 // deleteBatch deletes some of the documents that match, and reports whether there
 // may be more.
 func (s *Store) deleteBatch(ctx context.Context, expired bson.D) (n int64, more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	cursor, err := s.coll.Find(ctx, expired,
 		options.Find().SetProjection(bson.D{{Key: fieldID, Value: 1}}).SetLimit(sweepBatch))
@@ -225,7 +249,7 @@ func (s *Store) deleteBatch(ctx context.Context, expired bson.D) (n int64, more 
 func (s *Store) Count(ctx context.Context) (int64, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	n, err := s.coll.CountDocuments(ctx, bson.D{{Key: fieldExpiresAt, Value: bson.D{{Key: "$gt", Value: time.Now()}}}})
+	n, err := s.coll.CountDocuments(ctx, s.live(time.Now()))
 	if err != nil {
 		return 0, fmt.Errorf("mongostore: count sessions: %w", unavailable(err))
 	}

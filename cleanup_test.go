@@ -124,7 +124,10 @@ func TestTTLIndexRefused(t *testing.T) {
 			t.Parallel()
 			f := setup(t)
 			f.wire.on("createIndexes", rule{kind: answer, reply: row.refusal})
-			f.wire.on("listIndexes", rule{kind: answer, reply: row.indexes})
+			f.wire.on("listIndexes", rule{kind: answer, reply: refusal(13, "Unauthorized")})
+			if row.indexes != nil {
+				f.wire.on("listIndexes", rule{kind: answer, reply: row.indexes})
+			}
 			f.cfg.Cleanup = mongostore.TTLIndex
 			f.store = f.open()
 			warnings := 1
@@ -221,8 +224,8 @@ func TestCleanupOff(t *testing.T) {
 	if _, err := f.store.Count(ctx); err == nil {
 		t.Error("Count with a cancelled context: no error")
 	}
-	if err := f.store.EnsureIndexes(ctx); err == nil {
-		t.Error("EnsureIndexes with a cancelled context: no error")
+	if err := f.store.EnsureIndexes(t.Context()); err != nil {
+		t.Errorf("EnsureIndexes, with none to make: %v", err)
 	}
 }
 

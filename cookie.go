@@ -148,7 +148,8 @@ func (s *Store) signedCookie(name, id string, options *sessions.Options) (*http.
 	return newCookie(name, signed, options)
 }
 
-// newCookie makes a cookie, and refuses one that browsers would drop.
+// newCookie makes a cookie. It refuses one that net/http would mutilate, and names
+// and sizes that browsers refuse.
 func newCookie(name, content string, options *sessions.Options) (*http.Cookie, error) {
 	cookie := sessions.NewCookie(name, content, options)
 	if err := cookie.Valid(); err != nil {

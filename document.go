@@ -3,6 +3,7 @@ package mongostore
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -22,23 +23,29 @@ const (
 	fieldVersion   = "v"
 	fieldName      = "name"
 	fieldValues    = "values"
+	fieldOwner     = "owner"
+	fieldDetails   = "details"
 	fieldRev       = "rev"
 	fieldCreatedAt = "createdAt"
 	fieldSeenAt    = "seenAt"
 	fieldExpiresAt = "expiresAt"
 	fieldMaxAge    = "maxAge"
+	fieldMovedTo   = "movedTo"
 )
 
 // record is a session's document, without its _id.
 type record struct {
 	name      string
-	fields    map[any]field // by the key in Session.Values
+	fields    map[any]field // by the key in Session.Values; not sealed
 	strays    []string      // further names of fields that stand for a key in fields
+	owner     value         // of kind 0 if there is none
+	details   value         // of kind 0 if there are none
 	rev       int64
 	createdAt time.Time
 	seenAt    time.Time
 	expiresAt time.Time
-	maxAge    *int // the session's own, in seconds; nil for the store's
+	maxAge    *int   // the session's own, in seconds; nil for the store's
+	movedTo   string // the _id of the document that took this one's place, see move; then this one is dead
 }
 
 // field is a key and its value as they stand in the document.
@@ -47,11 +54,9 @@ type field struct {
 	value value
 }
 
-// aliveAt reports whether the record has not expired.
-func (rec *record) aliveAt(now time.Time) bool { return rec.expiresAt.After(now) }
-
-// parseRecord reads a document. The fields of the result are parts of doc.
-func parseRecord(doc bson.Raw) (record, error) {
+// parseRecord reads the document with the given _id. The fields of the result are
+// parts of doc, unless they were sealed.
+func parseRecord(doc bson.Raw, key string, seals *sealer) (record, error) {
 	rec := record{fields: map[any]field{}}
 	var version int64
 	var values []byte
@@ -66,6 +71,12 @@ func parseRecord(doc bson.Raw) (record, error) {
 			rec.name, ok = v.text()
 		case fieldValues:
 			values, ok = v.document()
+		case fieldOwner:
+			rec.owner = v
+			seen--
+		case fieldDetails:
+			rec.details = v
+			seen--
 		case fieldRev:
 			rec.rev, ok = v.integer()
 		case fieldCreatedAt:
@@ -77,8 +88,11 @@ func parseRecord(doc bson.Raw) (record, error) {
 		case fieldMaxAge:
 			var age int64
 			age, ok = v.integer()
-			maxAge := int(age)
+			maxAge := int(min(age, math.MaxInt))
 			rec.maxAge, ok = &maxAge, ok && age >= 0
+			seen--
+		case fieldMovedTo:
+			rec.movedTo, ok = v.text()
 			seen--
 		default: // _id, and what others may have added
 			seen--
@@ -99,16 +113,20 @@ func parseRecord(doc bson.Raw) (record, error) {
 		return rec, errors.New("a field is missing or there twice")
 	}
 	err = elements(values, func(name []byte, v value) error {
-		key, err := decodeKey(string(name))
+		f := field{string(name), v}
+		goKey, err := decodeKey(f.name)
 		if err != nil {
 			return fmt.Errorf("key %q: %w", name, err)
 		}
-		if known, twice := rec.fields[key]; twice {
+		if f.value, err = seals.open(key, f); err != nil {
+			return fmt.Errorf("value of key %q: %w", name, err)
+		}
+		if known, twice := rec.fields[goKey]; twice {
 			// One key under the names of two processes, see decodeGobKey. The
 			// later one was written last.
 			rec.strays = append(rec.strays, known.name)
 		}
-		rec.fields[key] = field{string(name), v}
+		rec.fields[goKey] = f
 		return nil
 	})
 	return rec, err
@@ -158,7 +176,7 @@ func (rec *record) diff(values map[any]any, maxSize int) (d diff, err error) {
 		d.fields[key] = f
 		size += len(f.name) + len(f.value.data) + 2 // the type and the name's end
 	}
-	if size > maxSize {
+	if size > maxSize && len(d.set) > 0 {
 		return d, fmt.Errorf("%w: %d bytes of values, at most %d", ErrTooLarge, size, maxSize)
 	}
 	for key, f := range rec.fields {
@@ -197,7 +215,7 @@ type diff struct {
 func (d *diff) empty() bool { return len(d.set)+len(d.unset) == 0 }
 
 // document gives the record as the document with the given _id.
-func (rec *record) document(key string) bson.Raw {
+func (rec *record) document(key string, seals *sealer) bson.Raw {
 	fields := make([]field, 0, len(rec.fields))
 	for _, f := range rec.fields {
 		fields = append(fields, f)
@@ -210,9 +228,15 @@ func (rec *record) document(key string) bson.Raw {
 	doc = appendStringElement(doc, fieldName, rec.name)
 	doc, at := openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, fieldValues))
 	for _, f := range fields {
-		doc = appendElement(doc, f.name, f.value)
+		doc = appendElement(doc, f.name, seals.seal(key, f))
 	}
 	doc = closeDocument(doc, at)
+	if rec.owner.kind != 0 {
+		doc = appendElement(doc, fieldOwner, rec.owner)
+	}
+	if rec.details.kind != 0 {
+		doc = appendElement(doc, fieldDetails, rec.details)
+	}
 	doc = appendNumber(doc, fieldRev, rec.rev)
 	doc = appendTime(doc, fieldCreatedAt, rec.createdAt)
 	doc = appendTime(doc, fieldSeenAt, rec.seenAt)
@@ -223,52 +247,81 @@ func (rec *record) document(key string) bson.Raw {
 	return closeDocument(doc, start)
 }
 
-// update gives the update that makes a document that was read as old hold rec,
-// with the values changed as d says. What other requests changed in it meanwhile stays.
-func (rec *record) update(old *record, d *diff) bson.Raw {
-	newMaxAge := !equalAge(rec.maxAge, old.maxAge)
+// sameMeta reports whether rec needs no write for what stands beside its values.
+func (rec *record) sameMeta(old *record) bool {
+	return equalAge(rec.maxAge, old.maxAge) && rec.owner.equal(old.owner)
+}
 
+// newLifetime reports whether the expiry is to be set, be it to an earlier time: the session
+// has another MaxAge than before, or the store's settings have become stricter.
+func (rec *record) newLifetime(old *record) bool {
+	const skew = time.Minute // between the clocks of processes
+	return !equalAge(rec.maxAge, old.maxAge) || old.expiresAt.After(rec.expiresAt.Add(skew))
+}
+
+// markMoved gives the update that marks a document as moved to another.
+func markMoved(key string) bson.Raw {
 	doc, start := openDocument(nil)
-	if len(d.set) > 0 || newMaxAge {
-		var at int
-		doc, at = openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, "$set"))
-		for _, f := range d.set {
-			doc = appendElement(doc, fieldValues+"."+f.name, f.value)
-		}
-		if newMaxAge {
-			if rec.maxAge != nil {
-				doc = appendNumber(doc, fieldMaxAge, int64(*rec.maxAge))
-			}
-			// Another lifetime, which may be a shorter one.
-			doc = appendTime(doc, fieldExpiresAt, rec.expiresAt)
-		}
-		doc = closeDocument(doc, at)
+	doc, at := openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, "$set"))
+	doc = closeDocument(appendStringElement(doc, fieldMovedTo, key), at)
+	doc, at = openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, "$inc"))
+	doc = closeDocument(appendNumber(doc, fieldRev, 1), at)
+	return closeDocument(doc, start)
+}
+
+// update gives the update that makes the document with the given _id, which was read as old, hold rec,
+// with the values changed as d says. What other requests changed in it meanwhile stays.
+func (rec *record) update(old *record, d *diff, key string, seals *sealer) bson.Raw {
+	var set, unset, raise []byte
+	for _, f := range d.set {
+		set = appendElement(set, fieldValues+"."+f.name, seals.seal(key, f))
 	}
-	if len(d.unset) > 0 || newMaxAge && rec.maxAge == nil {
-		var at int
-		doc, at = openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, "$unset"))
-		for _, name := range d.unset {
-			doc = appendStringElement(doc, fieldValues+"."+name, "")
-		}
-		if newMaxAge && rec.maxAge == nil {
-			doc = appendStringElement(doc, fieldMaxAge, "")
-		}
-		doc = closeDocument(doc, at)
+	for _, name := range d.unset {
+		unset = appendStringElement(unset, fieldValues+"."+name, "")
 	}
-	if !d.empty() {
-		var at int
-		doc, at = openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, "$inc"))
-		doc = appendNumber(doc, fieldRev, 1)
-		doc = closeDocument(doc, at)
+	for _, meta := range []struct {
+		name     string
+		now, was value
+	}{{fieldOwner, rec.owner, old.owner}, {fieldDetails, rec.details, old.details}} {
+		switch {
+		case meta.now.equal(meta.was):
+		case meta.now.kind != 0:
+			set = appendElement(set, meta.name, meta.now)
+		default:
+			unset = appendStringElement(unset, meta.name, "")
+		}
 	}
 	// $max, not $set: of two requests at once, the one that saves first must not
 	// take back what the other granted.
-	doc, at := openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, "$max"))
-	doc = appendTime(doc, fieldSeenAt, rec.seenAt)
-	if !newMaxAge {
-		doc = appendTime(doc, fieldExpiresAt, rec.expiresAt)
+	raise = appendTime(raise, fieldSeenAt, rec.seenAt)
+	if rec.newLifetime(old) {
+		set = appendTime(set, fieldExpiresAt, rec.expiresAt)
+	} else {
+		raise = appendTime(raise, fieldExpiresAt, rec.expiresAt)
 	}
-	doc = closeDocument(doc, at)
+	newAge := !equalAge(rec.maxAge, old.maxAge)
+	switch {
+	case newAge && rec.maxAge != nil:
+		set = appendNumber(set, fieldMaxAge, int64(*rec.maxAge))
+	case newAge:
+		unset = appendStringElement(unset, fieldMaxAge, "")
+	}
+	var count []byte
+	if !d.empty() || newAge {
+		count = appendNumber(count, fieldRev, 1)
+	}
+
+	doc, start := openDocument(nil)
+	for _, operator := range []struct {
+		name   string
+		fields []byte
+	}{{"$set", set}, {"$unset", unset}, {"$inc", count}, {"$max", raise}} {
+		if len(operator.fields) > 0 { // MongoDB before 5.0 refuses an empty one
+			var at int
+			doc, at = openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, operator.name))
+			doc = closeDocument(append(doc, operator.fields...), at)
+		}
+	}
 	return closeDocument(doc, start)
 }
 
@@ -276,21 +329,29 @@ func equalAge(a, b *int) bool {
 	return a == b || a != nil && b != nil && *a == *b
 }
 
-// byKey is the filter for a document, and if now is not zero, for one that is alive.
-func byKey(key string, now time.Time) bson.Raw {
+// condition is what a document must meet, beside its _id, to be written.
+type condition struct {
+	aliveAt time.Time // it has not expired then; zero for any
+	rev     int64     // it was not changed since it was read with this rev; 0 for any
+}
+
+// filter is for the document with the given _id that meets the condition.
+func (c condition) filter(key string) bson.Raw {
 	doc, start := openDocument(make([]byte, 0, 128))
 	doc = appendStringElement(doc, fieldID, key)
-	if !now.IsZero() {
-		doc = appendAfter(doc, now)
+	if c.rev != 0 {
+		doc = appendNumber(doc, fieldRev, c.rev)
+	}
+	if !c.aliveAt.IsZero() {
+		var at int
+		doc, at = openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, fieldExpiresAt))
+		doc = closeDocument(appendTime(doc, "$gt", c.aliveAt), at)
 	}
 	return closeDocument(doc, start)
 }
 
-// appendAfter appends the condition that a document has not expired.
-func appendAfter(doc []byte, now time.Time) []byte {
-	doc, at := openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, fieldExpiresAt))
-	return closeDocument(appendTime(doc, "$gt", now), at)
-}
+// byKey is the filter for the document with the given _id.
+func byKey(key string) bson.Raw { return condition{}.filter(key) }
 
 func appendStringElement(doc []byte, name, s string) []byte {
 	return appendString(appendHeader(doc, bson.TypeString, name), s)

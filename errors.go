@@ -16,6 +16,14 @@ var (
 	// a logout stays a logout. [Store.New] gives a new session to go on with.
 	ErrGone = errors.New("session is gone")
 
+	// ErrConflict is returned by [Store.Save] under [Reject] when another request
+	// has changed a key since the session was loaded that this one changed as
+	// well. Nothing is written.
+	ErrConflict = errors.New("session was changed by another request")
+
+	// ErrNotFound is returned by [Store.Fetch] when no live session has the ID.
+	ErrNotFound = errors.New("session not found")
+
 	// ErrTooLarge is returned by [Store.Save] when the encoded values exceed
 	// [Config.MaxSize], or the document what the server accepts. Nothing is
 	// written.
@@ -28,23 +36,48 @@ var (
 	ErrCorrupt = errors.New("stored session cannot be read")
 
 	// ErrUnavailable is returned when the database could not be reached, did not
-	// answer within [Config.Timeout], or answered with an error of its own. It
-	// comes with the driver's error.
+	// answer within [Config.Timeout] or before the request was cancelled, or
+	// refused the command. It comes with the driver's error.
 	ErrUnavailable = errors.New("database is unavailable")
 )
 
 // unavailable wraps an error of the driver.
 func unavailable(err error) error {
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	return fmt.Errorf("%w: %w", ErrUnavailable, discreet{err})
+}
+
+// discreet is an error of the driver without the server's own words: MongoDB quotes
+// the command that it refuses, and with it a session's values. They can still be
+// had with [errors.As].
+type discreet struct{ error }
+
+func (e discreet) Unwrap() error { return e.error }
+
+func (e discreet) Error() string {
+	var refused mongo.CommandError
+	var write mongo.WriteException
+	switch {
+	case errors.As(e.error, &write):
+		return fmt.Sprintf("server answered with error %v", write.ErrorCodes())
+	case errors.As(e.error, &refused) && refused.Code != 0:
+		return fmt.Sprintf("server answered with error [%d] %s", refused.Code, refused.Name)
+	default:
+		return e.error.Error()
+	}
 }
 
 // Codes of the server's errors, as in its src/mongo/base/error_codes.yml.
 const (
-	codeIndexOptionsConflict = 85
-	codeIndexSpecsConflict   = 86
-	codeObjectTooLarge       = 10334
-	codeUpdateTooLarge       = 17419
+	codeObjectTooLarge = 10334
+	codeUpdateTooLarge = 17419
 )
+
+// answered reports whether the server said that it did not do what it was told, so
+// that it will not do it any more.
+func answered(err error) bool {
+	var server mongo.ServerError
+	return errors.As(err, &server) && len(server.ErrorCodes()) > 0 && !mongo.IsNetworkError(err) && !mongo.IsTimeout(err)
+}
 
 // hasCode reports whether the server answered with one of the codes.
 func hasCode(err error, codes ...int) bool {

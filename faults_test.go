@@ -28,8 +28,8 @@ type rule struct {
 	kind  int
 	reply bson.D        // of answer
 	once  bool          // only to the first one
-	seen  chan struct{} // of hold and hang: a send for each command that arrives
-	gate  chan struct{} // of hold: open once it is closed
+	seen  chan struct{} // of hold and hang: a send for each command that arrives; of late: once it is delivered
+	gate  chan struct{} // of hold and late: open once it is closed
 }
 
 const (
@@ -40,6 +40,7 @@ const (
 	hold        // sent once the gate opens
 	answer      // with a given document, without asking the server
 	answerAfter // the command is carried out, and answered with a given document
+	late        // nothing comes; once the gate opens it is sent over another connection
 )
 
 func newFaults() *faults {
@@ -136,6 +137,9 @@ func (c *wire) Write(message []byte) (int, error) {
 			r.seen <- struct{}{}
 		}
 		return len(message), nil
+	case late:
+		go c.deliver(bytes.Clone(message), r)
+		return len(message), nil
 	case hold:
 		r.seen <- struct{}{}
 		<-r.gate
@@ -150,6 +154,20 @@ func (c *wire) Write(message []byte) (int, error) {
 		c.mu.Unlock()
 	}
 	return c.Conn.Write(message)
+}
+
+// deliver sends a message over a connection of its own, and waits for the reply.
+func (c *wire) deliver(message []byte, r rule) {
+	defer func() { r.seen <- struct{}{} }()
+	<-r.gate
+	conn, err := (&net.Dialer{}).DialContext(context.Background(), c.RemoteAddr().Network(), c.RemoteAddr().String())
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	if _, err := conn.Write(message); err == nil {
+		_, _ = conn.Read(make([]byte, 4096))
+	}
 }
 
 func (c *wire) Read(p []byte) (int, error) {

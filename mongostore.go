@@ -51,12 +51,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
@@ -105,6 +107,11 @@ type Config struct {
 	// are Path "/", MaxAge 30 days, HttpOnly, Secure, SameSite Lax, no Domain.
 	Options *sessions.Options
 
+	// AbsoluteTimeout is how long a session lives at most, from its creation or that of
+	// the session that it was renewed from, however often it is used. By default,
+	// there is no limit.
+	AbsoluteTimeout time.Duration
+
 	// BrowserTTL is how long a session with MaxAge 0, whose cookie ends with
 	// the browser, lives in the database after it was last saved. By default,
 	// it is 24 hours.
@@ -119,14 +126,53 @@ type Config struct {
 	// at most 15 MiB. By default, it is 1 MiB. See [ErrTooLarge].
 	MaxSize int
 
+	// SkipEmpty has Save pass over a new session without values: no document, no
+	// cookie. It is for applications whose middleware saves every session, where bots
+	// would fill the database. By default, such a session is stored, as in gorilla's
+	// own stores.
+	SkipEmpty bool
+
+	// OwnerKey is the key in Values under which the application keeps whose
+	// session it is, such as "user_id"; see [Store.Sessions] for the types. It makes
+	// [Store.Sessions] and [Store.RevokeAll] work, and an index for them. By default,
+	// sessions have no owner.
+	OwnerKey string
+
+	// Describe tells what to show a user of a session in a list: the device, the
+	// place. It is called when a session is written, and its result is stored,
+	// readable, beside the values. It needs OwnerKey. By default, there is nothing.
+	Describe func(*http.Request) map[string]string
+
+	// OnConflict is what becomes of a save that changes a key which another
+	// request has changed since this one loaded the session. By default, it is [Merge].
+	OnConflict ConflictPolicy
+
+	// SealKeys encrypt the values in the database, with AES-256-GCM; 32 bytes each.
+	// The first one seals, all open: put a new one in front to rotate. Values of
+	// earlier times stay as they are until they are written again. What is not
+	// sealed: the names of keys, the owner, Describe's result, and the times. By default,
+	// nothing is sealed.
+	SealKeys [][]byte
+
+	// MigrateFrom is the store that this one replaces, with the keys that it
+	// had. A request with a cookie of that store gets the values of its
+	// session, which is stored here at its first Save, and removed there where
+	// that store can.
+	//
+	// A CookieStore cannot: its cookie is the session, so a copy of it is taken over again,
+	// also after a logout, as long as its codecs accept its age (30 days, or what
+	// its MaxAge was called with) and MigrateFrom is set. To end that, remove MigrateFrom.
+	// By default, there is none.
+	MigrateFrom sessions.Store
+
 	// Cleanup is how expired sessions are deleted. By default, it is
 	// [TTLIndex]. No choice makes an expired session readable.
 	Cleanup Cleanup
 
-	// Timeout bounds each operation of the database. On the operations that
-	// take a context with a deadline of its own ([Open], [Store.Count],
-	// [Store.DeleteExpired], [Store.EnsureIndexes]) that deadline applies
-	// instead. By default, it is 5 seconds.
+	// Timeout bounds each operation of the database. In [Open], [Store.Count],
+	// [Store.DeleteExpired], [Store.EnsureIndexes], [Store.Sessions] and
+	// [Store.RevokeAll] a deadline of the context applies instead, if it has
+	// one. By default, it is 5 seconds.
 	Timeout time.Duration
 
 	// Logger receives warnings. By default, it is [slog.Default].
@@ -148,13 +194,10 @@ type Store struct {
 	// changed before the store is used.
 	Options *sessions.Options
 
-	coll          *mongo.Collection
-	client        *mongo.Client // to be disconnected by Close; nil if not ours
-	browserTTL    time.Duration
-	touchInterval time.Duration
-	maxSize       int
-	timeout       time.Duration
-	log           *slog.Logger
+	coll   *mongo.Collection
+	client *mongo.Client // to be disconnected by Close; nil if not ours
+	cfg    Config        // with the defaults filled in; Client, URI and the like are spent
+	seals  sealer
 
 	states   states
 	removals removals
@@ -221,7 +264,7 @@ func open(ctx context.Context, cfg Config, keyPairs [][]byte) (*Store, error) {
 	}
 	if err != nil {
 		if cfg.Client == nil {
-			// It has not been used: there is nothing to wait for.
+			// What failed is told by err; there is nothing to wait for.
 			_ = client.Disconnect(context.WithoutCancel(ctx))
 		}
 		return nil, err
@@ -236,7 +279,7 @@ func (s *Store) start(ctx context.Context) error {
 	if err := s.coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
 		return unavailable(err)
 	}
-	s.prepareCleanup(ctx)
+	s.prepareIndexes(ctx)
 	return nil
 }
 
@@ -270,7 +313,12 @@ func (cfg *Config) connection() (*options.ClientOptions, string, error) {
 	}
 	connection := options.Client().ApplyURI(uri)
 	if err := connection.Validate(); err != nil {
-		// The driver's error may quote the URI, and with it a password.
+		// The driver's error may quote the URI, and with it a password; that of a
+		// name server does not.
+		var lookup *net.DNSError
+		if errors.As(err, &lookup) {
+			return nil, "", unavailable(lookup)
+		}
 		return nil, "", errors.New("invalid URI, or Host")
 	}
 	if !connection.WriteConcern.Acknowledged() {
@@ -296,42 +344,64 @@ func newStore(coll *mongo.Collection, cfg Config, keyPairs [][]byte) (*Store, er
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case cfg.BrowserTTL < 0:
-		return nil, errors.New("BrowserTTL is negative")
-	case cfg.TouchInterval < 0:
-		return nil, errors.New("TouchInterval is negative")
-	case cfg.Timeout < 0:
-		return nil, errors.New("timeout is negative")
-	case cfg.MaxSize < 0:
-		return nil, errors.New("MaxSize is negative")
-	case cfg.MaxSize > maxDocumentSize-1<<20:
-		return nil, errors.New("MaxSize is more than a MongoDB document can hold beside its other fields")
-	case cfg.Cleanup < TTLIndex || cfg.Cleanup > Off:
-		return nil, fmt.Errorf("unknown Cleanup %d", cfg.Cleanup)
-	case cfg.Options != nil && cfg.Options.MaxAge < 0:
-		return nil, errors.New("MaxAge of Options is negative: no session could be kept")
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
+	seals, err := newSealer(cfg.SealKeys)
+	if err != nil {
+		return nil, err
+	}
+	cfg.SealKeys = nil // the sealer has its own copies
+	cfg.BrowserTTL = or(cfg.BrowserTTL, defaultBrowserTTL)
+	cfg.TouchInterval = or(cfg.TouchInterval, defaultTouchInterval)
+	cfg.MaxSize = or(cfg.MaxSize, defaultMaxSize)
+	cfg.Timeout = or(cfg.Timeout, defaultTimeout)
 	s := &Store{
 		Codecs:  codecs,
 		Options: defaultOptions(),
 		// Another member of a replica set may not yet know of a logout.
-		coll:          coll.Clone(options.Collection().SetReadPreference(readpref.Primary())),
-		browserTTL:    or(cfg.BrowserTTL, defaultBrowserTTL),
-		touchInterval: or(cfg.TouchInterval, defaultTouchInterval),
-		maxSize:       or(cfg.MaxSize, defaultMaxSize),
-		timeout:       or(cfg.Timeout, defaultTimeout),
-		log:           cfg.Logger,
-		cleaner:       cleaner{mode: cfg.Cleanup},
+		coll:  coll.Clone(options.Collection().SetReadPreference(readpref.Primary())),
+		cfg:   cfg,
+		seals: seals,
 	}
 	if cfg.Options != nil {
 		own := *cfg.Options
 		s.Options = &own
 	}
+	if cfg.Cleanup != TTLIndex && cfg.OwnerKey == "" {
+		s.cleaner.indexes.Store(never)
+	}
 	if weak {
 		s.logger().Warn("mongostore: a signing key has less than 32 bytes")
 	}
 	return s, nil
+}
+
+// check finds what is negative, unknown or contradictory.
+func (cfg *Config) check() error {
+	switch {
+	case cfg.AbsoluteTimeout < 0:
+		return errors.New("AbsoluteTimeout is negative")
+	case cfg.BrowserTTL < 0:
+		return errors.New("BrowserTTL is negative")
+	case cfg.TouchInterval < 0:
+		return errors.New("TouchInterval is negative")
+	case cfg.Timeout < 0:
+		return errors.New("Timeout is negative") //nolint:revive,staticcheck // the field's name
+	case cfg.MaxSize < 0:
+		return errors.New("MaxSize is negative")
+	case cfg.MaxSize > maxDocumentSize-1<<20:
+		return errors.New("MaxSize is more than a MongoDB document can hold beside its other fields")
+	case cfg.Cleanup < TTLIndex || cfg.Cleanup > Off:
+		return fmt.Errorf("unknown Cleanup %d", cfg.Cleanup)
+	case cfg.OnConflict < Merge || cfg.OnConflict > Reject:
+		return fmt.Errorf("unknown OnConflict %d", cfg.OnConflict)
+	case cfg.Describe != nil && cfg.OwnerKey == "":
+		return errors.New("Describe is set but OwnerKey is not, so nobody could list what it tells") //nolint:revive,staticcheck // the field's name
+	case cfg.Options != nil && cfg.Options.MaxAge < 0:
+		return errors.New("MaxAge of Options is negative: no session could be kept")
+	}
+	return nil
 }
 
 // or returns v, or if that is the zero value, standard.
@@ -344,19 +414,33 @@ func or[T comparable](v, standard T) T {
 }
 
 func (s *Store) logger() *slog.Logger {
-	if s.log != nil {
-		return s.log
+	if s.cfg.Logger != nil {
+		return s.cfg.Logger
 	}
 	return slog.Default()
+}
+
+// limit gives the context of one operation of the database.
+func (s *Store) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(apart(ctx), s.cfg.Timeout)
 }
 
 // bound gives the context of an operation that is not a part of a request: its own
 // deadline applies, and the store's timeout if it has none.
 func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
-		return ctx, func() {}
+		return apart(ctx), func() {}
 	}
-	return context.WithTimeout(ctx, s.timeout)
+	return s.limit(ctx)
+}
+
+// apart takes an operation out of a transaction that the application may have put
+// into the context: what Save has reported must not be rolled back.
+func apart(ctx context.Context) context.Context {
+	if mongo.SessionFromContext(ctx) == nil {
+		return ctx
+	}
+	return mongo.NewSessionContext(ctx, nil)
 }
 
 // MaxAge sets how long sessions live that have no MaxAge of their own, in seconds: 0 is
@@ -387,7 +471,8 @@ func defaultOptions() *sessions.Options {
 }
 
 // Get returns the session of the name for the request: the one that an earlier
-// call with the same request returned, or one from [Store.New].
+// call with the same request returned, or one from [Store.New]. The registry that
+// remembers it is gorilla's and knows names only: two stores need two names.
 //
 // The session is never nil, whatever the error.
 func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
@@ -403,7 +488,7 @@ func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 // Without a cookie, or with the ID of a session that is gone or has expired, the
 // session is new, without an ID, and the error nil; reading creates nothing in the database,
 // and an ID from outside is never adopted. If there are several cookies of the name,
-// the first counts that verifies and belongs to a live session.
+// the first counts that verifies and belongs to a live session; up to 8 are looked up.
 //
 // With a cookie that does not verify, the session is new and the error is that of
 // securecookie, as with CookieStore. When the session may exist but cannot be had, the error
@@ -416,32 +501,33 @@ func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 		return s.refused(name, fmt.Errorf("mongostore: load session: %w", err))
 	}
 	session := s.blank(name)
-	ids, err := s.cookieIDs(r, name)
-	if err != nil || len(ids) == 0 {
-		return session, err
+	ids, errCookie := s.cookieIDs(r, name)
+	if errCookie == nil && len(ids) == 0 {
+		return session, nil
 	}
 	st := s.states.of(session)
-	for _, id := range ids {
+	for i, id := range ids {
 		rec, values, err := s.load(r.Context(), name, id)
 		switch {
-		case errors.Is(err, errNone):
+		case errors.Is(err, ErrNotFound):
 		case err != nil:
 			if st.err == nil {
-				st.id, st.err = id, fmt.Errorf("mongostore: load session: %w", err)
+				st.err = fmt.Errorf("mongostore: load session: %w", err)
+				st.others = ids
 			}
 			if errors.Is(err, ErrUnavailable) {
 				return session, st.err
 			}
 		default:
-			st.id, st.err, st.stored, st.record, st.readAt = id, nil, true, rec, time.Now()
-			session.ID, session.IsNew, session.Values = id, false, values
-			if rec.maxAge != nil {
-				session.Options.MaxAge = *rec.maxAge
-			}
+			st.adopt(session, id, rec, values)
+			st.others = slices.Delete(ids, i, i+1)
 			return session, nil
 		}
 	}
-	return session, st.err
+	if st.err != nil {
+		return session, st.err
+	}
+	return session, s.takeOver(r, session, st, errCookie)
 }
 
 // blank returns a session that no document exists for.
@@ -464,45 +550,68 @@ func checkName(r *http.Request, name string) error {
 	if r == nil {
 		return errors.New("request is nil")
 	}
-	if (&http.Cookie{Name: name}).Valid() != nil { //nolint:gosec // only its name is looked at
+	if !validName(name) {
 		return fmt.Errorf("%q cannot be the name of a cookie", name)
 	}
 	return nil
 }
 
-// errNone says that there is no live session of an ID.
-var errNone = errors.New("no such session")
-
-// load reads the document of an ID, and its values. It fails with errNone,
+// load reads the document of an ID, and its values. It fails with [ErrNotFound],
 // [ErrUnavailable] or [ErrCorrupt].
 func (s *Store) load(ctx context.Context, name, id string) (record, map[any]any, error) {
 	key := keyOf(id)
 	if s.removals.pending(key) {
-		return record{}, nil, errNone
+		return record{}, nil, ErrNotFound
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	doc, err := s.coll.FindOne(ctx, byKey(key, time.Time{})).Raw()
-	if errors.Is(err, mongo.ErrNoDocuments) {
-		return record{}, nil, errNone
-	}
+	doc, err := s.findDocument(ctx, key)
 	if err != nil {
-		return record{}, nil, unavailable(err)
+		return record{}, nil, err
 	}
-	rec, err := parseRecord(doc)
+	rec, err := parseRecord(doc, key, &s.seals)
 	if err != nil {
 		return record{}, nil, corrupt(err)
 	}
 	// The signature binds the ID to the name. A document of another name was not
 	// written for this cookie.
-	if !rec.aliveAt(time.Now()) || rec.name != name {
-		return record{}, nil, errNone
+	if !s.aliveAt(&rec, time.Now()) || rec.name != name || rec.movedTo != "" {
+		return record{}, nil, ErrNotFound
 	}
 	values, err := rec.decode()
 	if err != nil {
 		return record{}, nil, corrupt(err)
 	}
 	return rec, values, nil
+}
+
+// read is load for a document that may have expired, or be marked as moved.
+func (s *Store) read(ctx context.Context, key string) (record, map[any]any, error) {
+	doc, err := s.findDocument(ctx, key)
+	if err != nil {
+		return record{}, nil, err
+	}
+	rec, err := parseRecord(doc, key, &s.seals)
+	if err != nil {
+		return record{}, nil, corrupt(err)
+	}
+	values, err := rec.decode()
+	if err != nil {
+		return record{}, nil, corrupt(err)
+	}
+	return rec, values, nil
+}
+
+// findDocument fails with [ErrNotFound] or [ErrUnavailable].
+func (s *Store) findDocument(ctx context.Context, key string) (bson.Raw, error) {
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	doc, err := s.coll.FindOne(ctx, byKey(key)).Raw()
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return doc, nil
 }
 
 func corrupt(err error) error {
@@ -515,20 +624,24 @@ func corrupt(err error) error {
 // A new session is inserted; of a stored one, what changed is sent: the keys whose values are
 // not those that were loaded, or only the expiry, if [Config.TouchInterval] has
 // passed, or nothing. Changes that other requests made to other keys meanwhile stay; of two
-// changes to one key the later one does. Values may be changed in place, and Save
+// changes to one key the later one does, unless [Config.OnConflict] says otherwise. Values may be changed in place, and Save
 // be called again. An ID that the application put into the session, or took from
-// it, is replaced by a fresh one, and the document under the old one removed.
+// it, is replaced by a fresh one, as by [Store.Renew].
 //
 // With a negative Options.MaxAge the document is deleted and the cookie expires, also
 // when the request was cancelled. If the database fails at it, Save warns and returns nil, the session is gone
 // for this store from then on, and the deletion is repeated until it succeeds.
 //
-// The errors: [ErrGone] if the session was removed or has expired meanwhile, [ErrTooLarge],
-// [ErrUnavailable], the error of the load if that had failed, and others for what cannot be
+// The errors: [ErrGone] if the session was removed or has expired meanwhile, [ErrConflict],
+// [ErrTooLarge], [ErrUnavailable], the error of the load if that had failed, and others for what cannot be
 // stored (a value that gob refuses, which the error names) or made a cookie of. On
-// every error the cookie stays as it is, save when the new document of a replaced
-// ID is stored and the old one's fate is unknown.
+// every error the cookie stays as it is.
 func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
+	return s.respond(r, w, session, false)
+}
+
+// respond saves the session, under a fresh ID if renew is set, and sets the cookie.
+func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *sessions.Session, renew bool) error {
 	if r == nil || w == nil || session == nil {
 		return errors.New("mongostore: save session: request, response or session is nil")
 	}
@@ -536,10 +649,7 @@ func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.S
 	st.mu.Lock()
 	defer st.mu.Unlock()
 
-	own := session.Options
-	if own == nil {
-		own = s.options()
-	}
+	own := s.optionsOf(session)
 	if own.MaxAge < 0 {
 		if err := s.destroy(r.Context(), w, session, st, own); err != nil {
 			return fmt.Errorf("mongostore: remove session: %w", err)
@@ -549,83 +659,90 @@ func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.S
 	if st.err != nil {
 		return st.err
 	}
-	if err := s.save(r.Context(), w, session, st, own); err != nil {
-		err = fmt.Errorf("mongostore: save session: %w", err)
-		if errors.Is(err, ErrGone) {
-			st.err = err
-		}
+	if s.cfg.SkipEmpty && len(session.Values) == 0 && !st.stored {
+		return nil
+	}
+	q := saving{session: session, st: st, own: own, request: r, renew: renew}
+	err := s.saveWithCookie(r.Context(), w, &q)
+	return s.saved(r.Context(), &q, err)
+}
+
+func (s *Store) saveWithCookie(ctx context.Context, w http.ResponseWriter, q *saving) error {
+	if err := s.plan(q); err != nil {
 		return err
 	}
-	s.cleanUp(r.Context(), s.lifetime(own.MaxAge))
+	// Before the database is touched, so that nothing is stored without a cookie.
+	cookie, err := s.signedCookie(q.session.Name(), q.id, q.own)
+	if err != nil {
+		return err
+	}
+	if err := s.write(ctx, q); err != nil {
+		return err
+	}
+	q.st.cookie = setCookie(w, cookie, q.st.cookie)
 	return nil
 }
 
-func (s *Store) save(ctx context.Context, w http.ResponseWriter, session *sessions.Session, st *state, own *sessions.Options) error {
-	change, err := st.record.diff(session.Values, s.maxSize)
+// saved is the end of every save.
+func (s *Store) saved(ctx context.Context, q *saving, err error) error {
 	if err != nil {
+		err = fmt.Errorf("mongostore: save session: %w", err)
+		if errors.Is(err, ErrGone) {
+			q.st.err = err
+		}
 		return err
 	}
-	id, moves := st.id, st.stored && session.ID != st.id
-	switch {
-	case st.attempt != "":
-		id = st.attempt
-	case !st.stored || moves:
-		id = newID()
-	}
-	// Before the database is touched, so that nothing is stored without a cookie.
-	cookie, err := s.signedCookie(session.Name(), id, own)
-	if err != nil {
-		return err
-	}
-
-	next := s.next(session, st, change, own)
-	switch {
-	case !st.stored:
-		err = s.insert(ctx, st, id, next)
-	case moves:
-		err = s.move(ctx, session, st, id, next)
-	default:
-		err = s.update(ctx, st, next, change)
-	}
-	if err != nil && (!moves || st.id != id) {
-		return err
-	}
-	session.ID = st.id
-	st.cookie = setCookie(w, cookie, st.cookie)
-	return err
+	s.removeOld(ctx, q.st)
+	s.cleanUp(ctx, s.lifetime(q.own.MaxAge))
+	return nil
 }
 
-// next gives the record that a save is to leave in the database.
-func (s *Store) next(session *sessions.Session, st *state, change diff, own *sessions.Options) record {
-	now := time.Now().UTC().Truncate(time.Millisecond) // as exact as a BSON date
-	next := record{
-		name:      session.Name(),
-		fields:    change.fields,
-		rev:       st.record.rev,
-		createdAt: st.record.createdAt,
-		seenAt:    now,
-		expiresAt: now.Add(s.lifetime(own.MaxAge)),
+// optionsOf returns the session's options, or the store's if it has none.
+func (s *Store) optionsOf(session *sessions.Session) *sessions.Options {
+	if session.Options == nil {
+		return s.options()
 	}
-	if !st.stored {
-		next.createdAt = now
-	}
-	if !st.stored || !change.empty() {
-		next.rev++
-	}
-	if maxAge := own.MaxAge; maxAge != s.options().MaxAge {
-		next.maxAge = &maxAge
-	}
-	return next
+	return session.Options
 }
 
 // lifetime is how long a session lives that is not saved again.
 func (s *Store) lifetime(maxAge int) time.Duration {
-	if maxAge == 0 {
-		return s.browserTTL
-	}
 	const longest = 100 * 365 * 24 * time.Hour // a time.Duration has not much more
-	if maxAge > int(longest/time.Second) {
-		return longest
+	lifetime := s.cfg.BrowserTTL
+	if int64(maxAge) > int64(longest/time.Second) {
+		lifetime = longest
+	} else if maxAge > 0 {
+		lifetime = time.Duration(maxAge) * time.Second
 	}
-	return time.Duration(maxAge) * time.Second
+	if s.cfg.AbsoluteTimeout > 0 {
+		lifetime = min(lifetime, s.cfg.AbsoluteTimeout)
+	}
+	return lifetime
+}
+
+// expiry is when a session ends that is not saved again after now.
+func (s *Store) expiry(createdAt, now time.Time, maxAge int) time.Time {
+	idle := now.Add(s.lifetime(maxAge))
+	if s.cfg.AbsoluteTimeout > 0 {
+		if absolute := createdAt.Add(s.cfg.AbsoluteTimeout); absolute.Before(idle) {
+			return absolute
+		}
+	}
+	return idle
+}
+
+// aliveAt reports whether the record has not expired. The absolute timeout may have been set
+// after the record was written.
+func (s *Store) aliveAt(rec *record, now time.Time) bool {
+	return rec.expiresAt.After(now) &&
+		(s.cfg.AbsoluteTimeout == 0 || rec.createdAt.Add(s.cfg.AbsoluteTimeout).After(now))
+}
+
+// live is the filter for sessions that have not expired.
+func (s *Store) live(now time.Time) bson.D {
+	filter := bson.D{{Key: fieldExpiresAt, Value: bson.D{{Key: "$gt", Value: bson.NewDateTimeFromTime(now)}}}}
+	if s.cfg.AbsoluteTimeout > 0 {
+		filter = append(filter, bson.E{Key: fieldCreatedAt, Value: bson.D{{Key: "$gt", Value: bson.NewDateTimeFromTime(now.Add(-s.cfg.AbsoluteTimeout))}}})
+	}
+	return filter
 }

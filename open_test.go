@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -51,23 +52,31 @@ func TestRefusedAtConstruction(t *testing.T) {
 		t.Errorf("New without a collection: %v, %v", s, err)
 	}
 	for what, change := range map[string]func(*mongostore.Config){
-		"no database":            func(c *mongostore.Config) { c.Database = "" },
-		"Client and URI":         func(c *mongostore.Config) { c.URI = "mongodb://localhost" },
-		"Client and Host":        func(c *mongostore.Config) { c.Host = "localhost" },
-		"Client and Port":        func(c *mongostore.Config) { c.Port = 27017 },
-		"URI and Host":           func(c *mongostore.Config) { c.Client, c.URI, c.Host = nil, "mongodb://localhost", "localhost" },
-		"URI without a database": func(c *mongostore.Config) { c.Client, c.Database, c.URI = nil, "", "mongodb://localhost/?w=1" },
-		"invalid URI":            func(c *mongostore.Config) { c.Client, c.URI = nil, "https://me:secret@localhost" },
-		"unacknowledged":         func(c *mongostore.Config) { c.Client, c.URI = nil, "mongodb://localhost/?w=0" },
-		"port out of range":      func(c *mongostore.Config) { c.Client, c.Port = nil, 65536 },
-		"negative port":          func(c *mongostore.Config) { c.Client, c.Port = nil, -1 },
-		"negative BrowserTTL":    func(c *mongostore.Config) { c.BrowserTTL = -1 },
-		"negative TouchInterval": func(c *mongostore.Config) { c.TouchInterval = -1 },
-		"negative Timeout":       func(c *mongostore.Config) { c.Timeout = -1 },
-		"negative MaxSize":       func(c *mongostore.Config) { c.MaxSize = -1 },
-		"MaxSize over 16 MiB":    func(c *mongostore.Config) { c.MaxSize = 16 << 20 },
-		"unknown Cleanup":        func(c *mongostore.Config) { c.Cleanup = 17 },
-		"Options of MaxAge -1":   func(c *mongostore.Config) { c.Options = &sessions.Options{MaxAge: -1} },
+		"no database":              func(c *mongostore.Config) { c.Database = "" },
+		"Client and URI":           func(c *mongostore.Config) { c.URI = "mongodb://localhost" },
+		"Client and Host":          func(c *mongostore.Config) { c.Host = "localhost" },
+		"Client and Port":          func(c *mongostore.Config) { c.Port = 27017 },
+		"URI and Host":             func(c *mongostore.Config) { c.Client, c.URI, c.Host = nil, "mongodb://localhost", "localhost" },
+		"URI without a database":   func(c *mongostore.Config) { c.Client, c.Database, c.URI = nil, "", "mongodb://localhost/?w=1" },
+		"invalid URI":              func(c *mongostore.Config) { c.Client, c.URI = nil, "https://me:secret@localhost" },
+		"unacknowledged":           func(c *mongostore.Config) { c.Client, c.URI = nil, "mongodb://localhost/?w=0" },
+		"port out of range":        func(c *mongostore.Config) { c.Client, c.Port = nil, 65536 },
+		"negative port":            func(c *mongostore.Config) { c.Client, c.Port = nil, -1 },
+		"negative BrowserTTL":      func(c *mongostore.Config) { c.BrowserTTL = -1 },
+		"negative TouchInterval":   func(c *mongostore.Config) { c.TouchInterval = -1 },
+		"negative Timeout":         func(c *mongostore.Config) { c.Timeout = -1 },
+		"negative MaxSize":         func(c *mongostore.Config) { c.MaxSize = -1 },
+		"MaxSize over 16 MiB":      func(c *mongostore.Config) { c.MaxSize = 16 << 20 },
+		"negative AbsoluteTimeout": func(c *mongostore.Config) { c.AbsoluteTimeout = -1 },
+		"unknown OnConflict":       func(c *mongostore.Config) { c.OnConflict = 17 },
+		"Describe without OwnerKey": func(c *mongostore.Config) {
+			c.Describe = func(*http.Request) map[string]string { return nil }
+		},
+		"seal key of 31 bytes": func(c *mongostore.Config) { c.SealKeys = [][]byte{make([]byte, 32), make([]byte, 31)} },
+		"empty seal key":       func(c *mongostore.Config) { c.SealKeys = [][]byte{nil} },
+		"seal key twice":       func(c *mongostore.Config) { c.SealKeys = [][]byte{make([]byte, 32), make([]byte, 32)} },
+		"unknown Cleanup":      func(c *mongostore.Config) { c.Cleanup = 17 },
+		"Options of MaxAge -1": func(c *mongostore.Config) { c.Options = &sessions.Options{MaxAge: -1} },
 	} {
 		cfg := f.cfg
 		change(&cfg)

@@ -3,7 +3,6 @@ package mongostore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -22,21 +21,24 @@ const (
 
 // destroy is Save with a negative MaxAge.
 func (s *Store) destroy(ctx context.Context, w http.ResponseWriter, session *sessions.Session, st *state, own *sessions.Options) error {
-	if id := st.knownID(session); id != "" && !errors.Is(st.err, ErrGone) {
+	// A visitor who has left has logged out all the same.
+	ctx = context.WithoutCancel(ctx)
+	for _, id := range st.knownIDs(session) {
 		key := keyOf(id)
-		// A visitor who has left has logged out all the same.
-		ctx := context.WithoutCancel(ctx)
-		_, err := s.deleteDocument(ctx, byKey(key, time.Time{}))
-		switch {
-		case errors.Is(err, errUnacknowledged):
+		_, err := s.deleteDocument(ctx, byKey(key))
+		if errors.Is(err, errUnacknowledged) {
 			return err
-		case err != nil:
-			s.logger().WarnContext(ctx, "mongostore: session not removed yet, the deletion will be repeated",
-				"error", err, "collection", s.coll.Name())
-			s.repeatRemoval(ctx, key)
 		}
-		st.err = fmt.Errorf("mongostore: save session: %w", ErrGone)
+		if err != nil {
+			warning := "mongostore: session not removed yet, the deletion will be repeated"
+			if !s.repeatRemoval(ctx, key, true) {
+				warning = "mongostore: session not removed, and the store is closed"
+			}
+			s.logger().WarnContext(ctx, warning, "error", err, "collection", s.coll.Name())
+		}
+		st.end()
 	}
+	s.removeOld(ctx, st)
 	cookie, err := newCookie(session.Name(), "", own)
 	if err != nil {
 		return err
@@ -45,21 +47,30 @@ func (s *Store) destroy(ctx context.Context, w http.ResponseWriter, session *ses
 	return nil
 }
 
-// knownID returns the ID that a document may exist for.
-func (st *state) knownID(session *sessions.Session) string {
+// knownIDs returns the IDs that a removal has to delete the documents of.
+func (st *state) knownIDs(session *sessions.Session) []string {
 	switch {
+	case st.removed:
+		return nil
 	case st.id != "":
-		return st.id
-	case st.attempt != "":
-		return st.attempt
+		return append([]string{st.id}, st.others...)
+	case len(st.others) > 0:
+		return st.others
+	case session.ID != "":
+		return []string{session.ID} // of a session that another store made
 	default:
-		return session.ID // of a session that another store made
+		return nil
 	}
 }
 
+// maxAbandoned bounds the list of removals that do not matter for security.
+const maxAbandoned = 1000
+
 // removals are the deletions that have failed so far. Their sessions are dead for
-// this process.
+// this store.
 type removals struct {
+	moves sync.RWMutex // held by each move; see there
+
 	mu      sync.Mutex
 	keys    map[string]struct{}
 	running bool
@@ -73,11 +84,14 @@ func (q *removals) pending(key string) bool {
 }
 
 // add reports whether the deletions have to be started.
-func (q *removals) add(key string) bool {
+func (q *removals) add(key string, matters bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.keys == nil {
 		q.keys = map[string]struct{}{}
+	}
+	if !matters && len(q.keys) >= maxAbandoned {
+		return false
 	}
 	q.keys[key] = struct{}{}
 	start := !q.running
@@ -97,16 +111,18 @@ func (q *removals) next() (key string, ok bool) {
 }
 
 func (q *removals) done(key string) {
+	q.moves.Lock()
+	defer q.moves.Unlock()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.keys, key)
 }
 
-// repeatRemoval deletes a document in the background, as often as it takes.
-func (s *Store) repeatRemoval(ctx context.Context, key string) {
-	if s.removals.add(key) {
-		s.tasks.start(ctx, s.repeatRemovals)
-	}
+// repeatRemoval deletes a document in the background, as often as it takes. With matters
+// unset, as for a document whose ID nobody has been told, it may be left to
+// expire when there is too much to do. It reports whether the store is open.
+func (s *Store) repeatRemoval(ctx context.Context, key string, matters bool) bool {
+	return !s.removals.add(key, matters) || s.tasks.start(ctx, s.repeatRemovals)
 }
 
 func (s *Store) repeatRemovals(ctx context.Context) {
@@ -116,17 +132,32 @@ func (s *Store) repeatRemovals(ctx context.Context) {
 		if !ok {
 			return
 		}
-		if _, err := s.deleteDocument(ctx, byKey(key, time.Time{})); err == nil {
+		if _, err := s.deleteDocument(ctx, byKey(key)); err == nil {
 			s.removals.done(key)
 			wait = firstRetry
 			continue
 		}
 		select {
 		case <-ctx.Done():
-			s.logger().WarnContext(ctx, "mongostore: closed before all sessions were removed", "collection", s.coll.Name())
+			s.finishRemovals(context.WithoutCancel(ctx))
 			return
 		case <-time.After(wait):
 			wait = min(2*wait, lastRetry)
 		}
+	}
+}
+
+// finishRemovals is a last attempt, while Close waits.
+func (s *Store) finishRemovals(ctx context.Context) {
+	for {
+		key, ok := s.removals.next()
+		if !ok {
+			return
+		}
+		if _, err := s.deleteDocument(ctx, byKey(key)); err != nil {
+			s.logger().WarnContext(ctx, "mongostore: closed before all sessions were removed", "error", err, "collection", s.coll.Name())
+			return
+		}
+		s.removals.done(key)
 	}
 }

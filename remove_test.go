@@ -208,23 +208,33 @@ func TestInsertAnswerLost(t *testing.T) {
 			t.Errorf("values: %v", s.Values)
 		}
 	}
-	f.wantDocuments(1)
+	eventually(t, "one document is left", func() bool { return len(f.documents()) == 1 })
 	b.logout()
 	f.wantDocuments(0)
 }
 
-// TestRemovalOfUnansweredInsert: a logout also removes what may have been stored.
-func TestRemovalOfUnansweredInsert(t *testing.T) {
+// TestLateInsert: an insert that was given up, and arrives after all, does not bring back the
+// session that was stored and logged out in the meantime.
+func TestLateInsert(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	session := f.browser().load()
-	f.wire.on("insert", rule{kind: loseAnswer, once: true})
-	_, _ = f.browser().save(session)
-	session.Options.MaxAge = -1
-	if _, err := f.browser().save(session); err != nil {
-		t.Fatal(err)
+	f := setup(t, func(c *mongostore.Config) { c.Timeout = time.Second })
+	b := f.browser()
+	session := b.load()
+	seen, gate := make(chan struct{}, 1), make(chan struct{})
+	f.wire.on("insert", rule{kind: late, once: true, seen: seen, gate: gate})
+	if _, err := b.save(session); !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Fatalf("first save: %v", err)
 	}
-	f.wantDocuments(0)
+	if _, err := b.save(session); err != nil {
+		t.Fatalf("second save: %v", err)
+	}
+	stolen := b.clone()
+	b.logout()
+	close(gate)
+	<-seen // delivered
+	if !stolen.load().IsNew {
+		t.Error("the session is alive")
+	}
 }
 
 // TestMoves: of moves at once one wins, a logout is not undone by one, and a change made

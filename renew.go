@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"time"
+	"net/http"
 
 	"github.com/gorilla/sessions"
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // maxMoves is how many changes by other requests a move carries over before it gives up.
@@ -16,58 +15,152 @@ const maxMoves = 16
 
 var errContended = errors.New("other requests changed the session all the while")
 
-// move saves a stored session under another ID. MongoDB cannot change an _id, and a
-// standalone server has no transactions; so the new document is made first, and the
-// old one is removed only as it was read. Of two moves at once, or of a move and a
-// logout, one finds nothing to remove, and takes its own document back. A
-// change that another request made to the old document in between is carried over.
+// Renew saves the session under a fresh ID and removes the old one, as should be done
+// whenever the visitor gains rights: at a login, above all (OWASP ASVS 7.2.4). An ID that
+// somebody planted or learned before is worth nothing then. The time of creation,
+// and with it the absolute timeout, stay. A new session is saved as by [Store.Save].
 //
-// If it is not known whether the old document was removed, the session goes on
-// under the new ID, which is stored, and the removal is repeated; the error tells
-// the caller that the old ID may work until then.
-func (s *Store) move(ctx context.Context, session *sessions.Session, st *state, id string, next record) error {
-	oldKey, newKey := keyOf(st.id), keyOf(id)
-	if s.removals.pending(oldKey) {
+// Of renewals at once one wins, and the others get [ErrGone]; so does a renewal
+// after a logout. What another request changes meanwhile is carried over, and appears in Values.
+//
+// The other errors are those of Save. When Renew returns nil, the old ID works no more, in any
+// process. When it returns an error, the session goes on under the old ID. That is
+// so unless the database had carried out a command whose answer was lost, and could not be
+// asked within [Config.Timeout]; then the session has ended. On replica sets and sharded
+// clusters the driver repeats such a command.
+//
+// A logout that begins while a renewal is being carried out may find the old
+// document only, and leave the new one.
+func (s *Store) Renew(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
+	return s.respond(r, w, session, true)
+}
+
+// move saves a stored session under another ID. MongoDB cannot change an _id, and a
+// standalone server has no transactions; so there are three steps. The new document is made.
+// The old one, if it is still as it was read, is marked as moved; that decides: of two moves at
+// once, or of a logout and a move after it, one finds nothing to mark, and takes its own
+// document back. A document so marked is dead for every process, and is deleted.
+// What other requests changed in the old document before it is gone is carried over.
+func (s *Store) move(ctx context.Context, q *saving) (err error) {
+	s.describe(q)
+	st, next := q.st, &q.next
+	oldKey, newKey := keyOf(st.id), keyOf(q.id)
+
+	// Until the move has ended, a logout of this process whose deletion is repeated
+	// stays in the list.
+	s.removals.moves.RLock()
+	defer s.removals.moves.RUnlock()
+	if s.removals.pending(oldKey) || !next.expiresAt.After(next.seenAt) {
 		return ErrGone
-	}
-	if err := s.insertDocument(ctx, next.document(newKey)); err != nil {
-		return err
 	}
 	// From here on there are two documents, whether the visitor waits or not.
 	ctx = context.WithoutCancel(ctx)
-	base, values := st.record, map[any]any{}
-	for range maxMoves {
-		removed, err := s.deleteDocument(ctx, byRev(oldKey, base.rev, next.seenAt))
-		if err != nil {
-			s.repeatRemoval(ctx, oldKey)
-		}
-		if err != nil || removed {
-			session.Values = next.merge(&st.record, session.Values, values)
-			st.id, st.record, st.readAt = id, next, next.seenAt
-			return err
-		}
-		theirs, theirValues, err := s.load(ctx, next.name, st.id)
-		if err == nil {
-			next.carryOver(&base, &theirs, theirValues, values)
-			base = theirs
-			err = s.replaceDocument(ctx, newKey, next.document(newKey))
-		}
+	defer func() {
 		if err != nil {
 			s.abandon(ctx, newKey)
-			if errors.Is(err, errNone) {
-				return ErrGone
-			}
+		}
+	}()
+	if err := s.insertDocument(ctx, next.document(newKey, &s.seals)); err != nil {
+		return err
+	}
+	m := moving{s: s, q: q, oldKey: oldKey, newKey: newKey, base: st.record, carried: map[any]any{}}
+	if err := m.mark(ctx); err != nil {
+		return err
+	}
+	if err := m.remove(ctx); err != nil {
+		return err
+	}
+	q.session.Values = next.merge(&st.record, q.session.Values, m.carried)
+	st.settle(q.id, *next)
+	return nil
+}
+
+// moving is a move under way.
+type moving struct {
+	s              *Store
+	q              *saving
+	oldKey, newKey string
+	base           record      // the old document, as it was last read
+	carried        map[any]any // values that came in from it
+}
+
+// mark marks the old document as moved.
+func (m *moving) mark(ctx context.Context) error {
+	marking := markMoved(m.newKey)
+	unanswered := 0
+	for range maxMoves {
+		matched, err := m.s.updateDocument(ctx, condition{rev: m.base.rev, aliveAt: m.q.next.seenAt}.filter(m.oldKey), marking)
+		if err == nil && matched {
+			m.base.rev++
+			return nil
+		}
+		theirs, values, errRead := m.s.read(ctx, m.oldKey)
+		switch {
+		case errRead == nil && theirs.movedTo == m.newKey:
+			m.base.rev++ // done, though the answer was lost; what came after it is carried over on removal
+			return nil
+		case errors.Is(errRead, ErrNotFound), errRead == nil && (theirs.movedTo != "" || !m.s.aliveAt(&theirs, m.q.next.seenAt)):
+			return ErrGone
+		case errRead != nil:
+			return errors.Join(err, errRead)
+		case err != nil && (answered(err) || unanswered > 0):
+			return err
+		case err != nil:
+			// It may still be on its way, and would end a session that lives on
+			// under the old ID. What is sent again decides before it, or after.
+			unanswered++
+			continue
+		}
+		if err := m.carryOver(ctx, theirs, values); err != nil {
 			return err
 		}
 	}
-	s.abandon(ctx, newKey)
 	return fmt.Errorf("%w: %w", ErrUnavailable, errContended)
 }
 
-// abandon removes a document whose ID nobody has been told.
+// remove deletes the marked document, with all that it holds carried over.
+func (m *moving) remove(ctx context.Context) error {
+	for range maxMoves {
+		removed, err := m.s.deleteDocument(ctx, condition{rev: m.base.rev}.filter(m.oldKey))
+		if m.s.removals.pending(m.oldKey) {
+			return ErrGone // a logout, whose own deletion had failed
+		}
+		if err != nil {
+			m.s.repeatRemoval(ctx, m.oldKey, false)
+			return nil // dead it is already
+		}
+		if removed {
+			return nil
+		}
+		theirs, values, err := m.s.read(ctx, m.oldKey)
+		if errors.Is(err, ErrNotFound) {
+			return ErrGone // a logout was quicker
+		}
+		if err == nil {
+			err = m.carryOver(ctx, theirs, values)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, errContended)
+}
+
+// carryOver brings what others changed in the old document into the new one.
+func (m *moving) carryOver(ctx context.Context, theirs record, values map[any]any) error {
+	next := &m.q.next
+	if m.s.cfg.OnConflict == Reject && next.clashes(&m.base, &theirs) {
+		return ErrConflict
+	}
+	next.carryOver(&m.base, &theirs, values, m.carried)
+	m.base = theirs
+	return m.s.replaceDocument(ctx, m.newKey, next.document(m.newKey, &m.s.seals))
+}
+
+// abandon removes a document whose ID nobody has been told, if it was made.
 func (s *Store) abandon(ctx context.Context, key string) {
-	if _, err := s.deleteDocument(ctx, byKey(key, time.Time{})); err != nil {
-		s.repeatRemoval(ctx, key)
+	if _, err := s.deleteDocument(ctx, byKey(key)); err != nil {
+		s.repeatRemoval(ctx, key, false)
 	}
 }
 
@@ -76,20 +169,22 @@ func (s *Store) abandon(ctx context.Context, key string) {
 func (rec *record) carryOver(base, theirs *record, theirValues, values map[any]any) {
 	fields := maps.Clone(rec.fields)
 	for key, f := range theirs.fields {
-		if was, known := base.fields[key]; known && sameValue(was.value, f.value) {
-			continue // they did not change it
+		if theirs.changed(base, key) && !rec.changed(base, key) {
+			fields[key] = f
+			values[key] = theirValues[key]
 		}
-		if rec.changed(base, key) {
-			continue // ours is the later change
-		}
-		fields[key] = f
-		values[key] = theirValues[key]
 	}
 	for key := range base.fields {
 		if _, kept := theirs.fields[key]; !kept && !rec.changed(base, key) {
 			delete(fields, key)
 			delete(values, key)
 		}
+	}
+	if equalAge(rec.maxAge, base.maxAge) && !equalAge(theirs.maxAge, base.maxAge) {
+		rec.maxAge, rec.expiresAt = theirs.maxAge, theirs.expiresAt
+	}
+	if rec.owner.equal(base.owner) {
+		rec.owner = theirs.owner
 	}
 	rec.fields = fields
 	rec.rev = max(rec.rev, theirs.rev)
@@ -107,22 +202,4 @@ func (rec *record) merge(base *record, values, carried map[any]any) map[any]any 
 		}
 	}
 	return values
-}
-
-// changed reports whether rec has another value for a key than base, or only one
-// of them has one.
-func (rec *record) changed(base *record, key any) bool {
-	ours, have := rec.fields[key]
-	was, had := base.fields[key]
-	return have != had || have && !sameValue(ours.value, was.value)
-}
-
-// byRev is the filter for a document that is alive and was not changed since it was
-// read at the given rev.
-func byRev(key string, rev int64, now time.Time) bson.Raw {
-	doc, start := openDocument(nil)
-	doc = appendStringElement(doc, fieldID, key)
-	doc = appendNumber(doc, fieldRev, rev)
-	doc = appendAfter(doc, now)
-	return closeDocument(doc, start)
 }

@@ -1,6 +1,7 @@
 package mongostore
 
 import (
+	"fmt"
 	"runtime"
 	"sync"
 	"time"
@@ -14,15 +15,38 @@ import (
 type state struct {
 	mu sync.Mutex // held during a save
 
-	id     string // the session's ID; of a session that failed to load, the cookie's
-	stored bool   // the database acknowledged a document for id
-	err    error  // why the session must not be saved; nil when it may
+	id      string   // the session's ID
+	others  []string // further IDs in the request's cookies, for a logout
+	stored  bool     // the database acknowledged a document for id
+	removed bool     // by this session itself
+	err     error    // why the session must not be saved; nil when it may
 
 	record record // the document, as far as this session knows it
 	readAt time.Time
 
-	attempt string // the ID of an insert that may have been applied, though it failed
-	cookie  string // the Set-Cookie line of the last save
+	cookie string // the Set-Cookie line of the last save
+
+	origin *origin // where it was taken over from, until it is stored here
+}
+
+// adopt makes a new session the stored one.
+func (st *state) adopt(session *sessions.Session, id string, rec record, values map[any]any) {
+	st.id, st.err, st.stored, st.record, st.readAt = id, nil, true, rec, time.Now()
+	session.ID, session.IsNew, session.Values = id, false, values
+	if rec.maxAge != nil {
+		session.Options.MaxAge = *rec.maxAge
+	}
+}
+
+// settle takes down what the database has acknowledged.
+func (st *state) settle(id string, rec record) {
+	st.id, st.stored, st.record, st.readAt = id, true, rec, rec.seenAt
+}
+
+// end takes down that the session removed itself.
+func (st *state) end() {
+	st.removed = true
+	st.err = fmt.Errorf("mongostore: save session: %w", ErrGone)
 }
 
 // states finds a session's state. It belongs to the session, not to the request,

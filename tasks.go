@@ -15,12 +15,13 @@ type tasks struct {
 	done    sync.WaitGroup
 }
 
-// start runs work with the values of ctx but not its end. After close it does nothing.
-func (t *tasks) start(ctx context.Context, work func(context.Context)) {
+// start runs work with the values of ctx but not its end. After close it does nothing,
+// and returns false.
+func (t *tasks) start(ctx context.Context, work func(context.Context)) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		return
+		return false
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	if t.cancels == nil {
@@ -33,6 +34,7 @@ func (t *tasks) start(ctx context.Context, work func(context.Context)) {
 		defer t.finish(id)
 		work(ctx)
 	})
+	return true
 }
 
 func (t *tasks) finish(id int) {

@@ -3,10 +3,12 @@ package mongostore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"time"
 
+	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
 // The writes of a save. Each leaves the state as the database acknowledged it, or as
@@ -14,68 +16,161 @@ import (
 
 var errUnacknowledged = errors.New("the write concern is unacknowledged (w: 0)")
 
+// saving is a save under way.
+type saving struct {
+	session *sessions.Session
+	st      *state
+	own     *sessions.Options
+	request *http.Request // nil if there is none
+	renew   bool
+
+	// By plan:
+	id     string // to be saved under
+	moves  bool   // away from another ID
+	change diff
+	next   record // what the document is to hold
+}
+
+// plan finds out what there is to do, and everything that is wrong with the session.
+func (s *Store) plan(q *saving) (err error) {
+	st := q.st
+	if q.change, err = st.record.diff(q.session.Values, s.cfg.MaxSize); err != nil {
+		return err
+	}
+	q.id = st.id
+	q.moves = st.stored && (q.renew || q.session.ID != st.id)
+	if !st.stored || q.moves {
+		q.id = newID()
+	}
+	now := time.Now().UTC().Truncate(time.Millisecond) // as exact as a BSON date
+	q.next = record{
+		name:      q.session.Name(),
+		fields:    q.change.fields,
+		details:   st.record.details,
+		rev:       st.record.rev,
+		createdAt: st.record.createdAt,
+		seenAt:    now,
+	}
+	if !st.stored {
+		q.next.createdAt = now
+	}
+	q.next.expiresAt = s.expiry(q.next.createdAt, now, q.own.MaxAge)
+	if q.change.empty() {
+		q.next.strays = st.record.strays
+	}
+	if maxAge := q.own.MaxAge; maxAge != s.options().MaxAge {
+		q.next.maxAge = &maxAge
+	}
+	if !st.stored || !q.change.empty() || !equalAge(q.next.maxAge, st.record.maxAge) {
+		q.next.rev++
+	}
+	q.next.owner, err = s.ownerOf(q.session.Values)
+	return err
+}
+
+// write brings the database up to date, and the session to the ID that it is stored under.
+func (s *Store) write(ctx context.Context, q *saving) (err error) {
+	switch {
+	case !q.st.stored:
+		err = s.insert(ctx, q)
+	case q.moves:
+		err = s.move(ctx, q)
+	default:
+		err = s.update(ctx, q)
+	}
+	if err == nil {
+		q.session.ID = q.st.id
+	}
+	return err
+}
+
+// describe puts into the record what Config.Describe tells of the request.
+func (s *Store) describe(q *saving) {
+	if s.cfg.Describe != nil && q.request != nil {
+		q.next.details = encodeDetails(s.cfg.Describe(q.request))
+	}
+}
+
 // insert makes the document of a new session. It is never an upsert: that would
 // bring a removed session back.
-func (s *Store) insert(ctx context.Context, st *state, id string, next record) error {
-	key := keyOf(id)
-	doc := next.document(key)
-	err := s.insertDocument(ctx, doc)
-	if st.attempt == id && mongo.IsDuplicateKeyError(err) {
-		// The earlier insert had been applied; only its answer was lost. Nobody
-		// else can know this ID, so nothing is overwritten.
-		err = s.replaceDocument(ctx, key, doc)
-	}
+func (s *Store) insert(ctx context.Context, q *saving) error {
+	s.describe(q)
+	key := keyOf(q.id)
+	err := s.insertDocument(ctx, q.next.document(key, &s.seals))
 	if errors.Is(err, ErrUnavailable) {
-		st.attempt = id
+		// Perhaps it was carried out, and only the answer lost. The next attempt
+		// takes another ID: this insert may still be on its way, and must not
+		// bring back what a logout has removed by then.
+		s.repeatRemoval(ctx, key, false)
 	}
 	if err != nil {
 		return err
 	}
-	st.id, st.stored, st.record, st.readAt, st.attempt = id, true, next, next.seenAt, ""
+	q.st.settle(q.id, q.next)
 	return nil
 }
 
 // update brings the document of a stored session up to date, if there is anything to send.
-func (s *Store) update(ctx context.Context, st *state, next record, change diff) error {
-	now := next.seenAt
-	if s.removals.pending(keyOf(st.id)) {
+func (s *Store) update(ctx context.Context, q *saving) error {
+	st, next, now := q.st, &q.next, q.next.seenAt
+	key := keyOf(st.id)
+	if s.removals.pending(key) || !next.expiresAt.After(now) {
 		return ErrGone
 	}
-	lifetime := next.expiresAt.Sub(now)
-	due := now.Sub(st.record.seenAt) >= min(s.touchInterval, lifetime/10)
-	sameAge := equalAge(next.maxAge, st.record.maxAge)
-	alive := st.record.aliveAt(now)
-	if change.empty() && sameAge && !due && alive {
+	due := now.Sub(st.record.seenAt) >= min(s.cfg.TouchInterval, s.lifetime(q.own.MaxAge)/10)
+	alive := s.aliveAt(&st.record, now)
+	if q.change.empty() && next.sameMeta(&st.record) && !due && alive {
 		return nil
 	}
-	// Expiry only moves forward, so a session that was loaded a moment ago and
-	// had not expired needs no condition beside its _id, which is the server's
-	// shortest path. One that was held for longer may have been given a shorter
-	// life by another request.
-	var condition time.Time
-	if !alive || now.Sub(st.readAt) >= s.touchInterval {
-		condition = now
+	s.describe(q)
+	// Expiry moves forward, so a session that was loaded a moment ago and had not
+	// expired needs no condition beside its _id, which is the server's shortest
+	// path. Only another request that has given it a shorter life can have ended
+	// it; a session that was held for longer is checked for that.
+	var c condition
+	if !alive || now.Sub(st.readAt) >= s.cfg.TouchInterval {
+		c.aliveAt = now
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	if s.cfg.OnConflict == Reject && !q.change.empty() {
+		c.rev = st.record.rev
+	}
+	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	res, err := s.coll.UpdateOne(ctx, byKey(keyOf(st.id), condition), next.update(&st.record, &change))
-	switch {
-	case err != nil:
-		return writeError(err)
-	case !res.Acknowledged:
-		return errUnacknowledged
-	case res.MatchedCount == 0:
-		return ErrGone
+	update := next.update(&st.record, &q.change, key, &s.seals)
+	for {
+		matched, err := s.updateDocument(ctx, c.filter(key), update)
+		if err != nil {
+			return err
+		}
+		if matched {
+			break
+		}
+		if c.rev == 0 {
+			return ErrGone
+		}
+		theirs, _, err := s.load(ctx, next.name, st.id)
+		if errors.Is(err, ErrNotFound) {
+			return ErrGone
+		}
+		if err != nil {
+			return err
+		}
+		if next.clashes(&st.record, &theirs) {
+			return ErrConflict
+		}
+		// The state keeps the rev of what this session has seen, so that a key
+		// which only they changed is a conflict if this session changes it next.
+		c.rev, next.rev = theirs.rev, st.record.rev
 	}
-	if sameAge && st.record.expiresAt.After(next.expiresAt) {
+	if !next.newLifetime(&st.record) && st.record.expiresAt.After(next.expiresAt) {
 		next.expiresAt = st.record.expiresAt
 	}
-	st.record, st.readAt = next, now
+	st.settle(st.id, *next)
 	return nil
 }
 
 func (s *Store) insertDocument(ctx context.Context, doc bson.Raw) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	res, err := s.coll.InsertOne(ctx, doc)
 	if err == nil && !res.Acknowledged {
@@ -84,11 +179,25 @@ func (s *Store) insertDocument(ctx context.Context, doc bson.Raw) error {
 	return writeError(err)
 }
 
+// updateDocument reports whether there is a document that the filter matches.
+func (s *Store) updateDocument(ctx context.Context, filter, update bson.Raw) (bool, error) {
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	res, err := s.coll.UpdateOne(ctx, filter, update)
+	if err != nil {
+		return false, writeError(err)
+	}
+	if !res.Acknowledged {
+		return false, errUnacknowledged
+	}
+	return res.MatchedCount > 0, nil
+}
+
 // replaceDocument fails with [ErrGone] if there is nothing to replace.
 func (s *Store) replaceDocument(ctx context.Context, key string, doc bson.Raw) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	res, err := s.coll.ReplaceOne(ctx, byKey(key, time.Time{}), doc)
+	res, err := s.coll.ReplaceOne(ctx, byKey(key), doc)
 	if err == nil && !res.Acknowledged {
 		return errUnacknowledged
 	}
@@ -100,7 +209,7 @@ func (s *Store) replaceDocument(ctx context.Context, key string, doc bson.Raw) e
 
 // deleteDocument reports whether it deleted a document that the filter matches.
 func (s *Store) deleteDocument(ctx context.Context, filter bson.Raw) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	res, err := s.coll.DeleteOne(ctx, filter)
 	if err != nil {
@@ -118,7 +227,7 @@ func writeError(err error) error {
 	case err == nil:
 		return nil
 	case hasCode(err, codeObjectTooLarge, codeUpdateTooLarge):
-		return errors.Join(ErrTooLarge, err)
+		return fmt.Errorf("%w: %w", ErrTooLarge, discreet{err})
 	default:
 		return unavailable(err)
 	}

@@ -1,0 +1,177 @@
+package mongostore_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/gorilla/sessions"
+
+	"github.com/mongostore/mongostore"
+)
+
+// TestMigrate: an application that changes its store logs nobody out.
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	otherKey := []byte("another key of at least 32 bytes")
+	for what, old := range map[string]sessions.Store{
+		"CookieStore":                    sessions.NewCookieStore(signingKey),
+		"CookieStore with another key":   sessions.NewCookieStore(otherKey),
+		"CookieStore with encryption":    sessions.NewCookieStore(signingKey, blockKey),
+		"FilesystemStore":                sessions.NewFilesystemStore(dir, signingKey),
+		"FilesystemStore of another key": sessions.NewFilesystemStore(dir, otherKey),
+		"mongostore":                     setup(t).store,
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+			b := f.browser()
+			r, w := b.request(), httptest.NewRecorder()
+			before, err := old.Get(r, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before.Values["user"], before.Values[7] = "ada", []string{"x"}
+			if err := before.Save(r, w); err != nil {
+				t.Fatal(err)
+			}
+			b.receive(w)
+			copied := b.clone()
+
+			// The values are there, and nothing is stored before Save.
+			session := b.load()
+			if session.IsNew || session.Values["user"] != "ada" || !reflect.DeepEqual(session.Values[7], []string{"x"}) {
+				t.Fatalf("session: %+v", session)
+			}
+			if what == "mongostore" { // whose cookies look like ours
+				f.wantCommands("find")
+			} else {
+				f.wantCommands()
+			}
+			f.wantDocuments(0)
+			session.Values["n"] = 1
+			if _, err := b.save(session); err != nil {
+				t.Fatal(err)
+			}
+			if doc := f.document(); doc.Lookup("_id").StringValue() != hashOf(session.ID) {
+				t.Errorf("document: %v", doc)
+			}
+			if s := b.load(); s.Values["user"] != "ada" || s.Values["n"] != 1 || s.IsNew {
+				t.Errorf("afterwards: %+v", s)
+			}
+			// Where the old store can remove, the old session is removed.
+			again, err := f.store.Get(copied.request(), name)
+			if taken := !again.IsNew; taken != strings.HasPrefix(what, "CookieStore") {
+				t.Errorf("the old cookie is taken once more: %t, %v", taken, err)
+			}
+			if strings.HasPrefix(what, "Filesystem") {
+				if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+					t.Errorf("files left: %v, %v", left, err)
+				}
+			}
+			b.logout()
+			f.wantDocuments(0)
+			if !b.load().IsNew {
+				t.Error("the session is alive after its logout")
+			}
+		})
+	}
+}
+
+// TestMigrateLogout: a session that is logged out before it was stored here is removed there.
+func TestMigrateLogout(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	old := sessions.NewFilesystemStore(dir, signingKey)
+	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	b := f.browser()
+	w := httptest.NewRecorder()
+	before, err := old.Get(b.request(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Save(b.request(), w, before); err != nil {
+		t.Fatal(err)
+	}
+	b.receive(w)
+	b.logout()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("files left: %v, %v", left, err)
+	}
+	f.wantDocuments(0)
+}
+
+// TestMigrateNothing: what neither store knows is a new session, with the error that there
+// would be without migration.
+func TestMigrateNothing(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = sessions.NewFilesystemStore(t.TempDir(), signingKey) })
+	b := f.browser()
+	b.cookies[name] = "forged"
+	if s, err := f.store.Get(b.request(), name); err == nil || !s.IsNew {
+		t.Errorf("forged: %v", err)
+	}
+	b = f.browser().login()
+	b.clone().logout()
+	if s, err := f.store.Get(b.request(), name); err != nil || !s.IsNew {
+		t.Errorf("logged out: %v", err)
+	}
+	b = f.browser().login()
+	if s := b.load(); s.Values["user"] != "ada" {
+		t.Errorf("own session: %v", s.Values)
+	}
+}
+
+// brokenStore is a store whose database is away.
+type brokenStore struct{ sessions.Store }
+
+var errBroken = errors.New("database of the old store is away")
+
+func (s brokenStore) New(*http.Request, string) (*sessions.Session, error) {
+	return sessions.NewSession(s, name), errBroken
+}
+
+// TestMigrateOutage: also the old store's outage logs nobody out.
+func TestMigrateOutage(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = brokenStore{} })
+	b := f.browser()
+	b.cookies[name] = "of-the-old-store"
+	session, err := f.store.Get(b.request(), name)
+	if !errors.Is(err, mongostore.ErrUnavailable) || !errors.Is(err, errBroken) {
+		t.Fatalf("error: %v", err)
+	}
+	if w, err := b.save(session); !errors.Is(err, errBroken) || w.Header()["Set-Cookie"] != nil {
+		t.Errorf("save: %v", err)
+	}
+	f.wantDocuments(0)
+	// Without a cookie the old store is not asked.
+	if _, err := f.store.Get(f.browser().request(), name); err != nil {
+		t.Errorf("without a cookie: %v", err)
+	}
+}
+
+// TestSkipEmpty: bots make no documents, if the application wants so.
+func TestSkipEmpty(t *testing.T) {
+	t.Parallel()
+	for _, skip := range []bool{false, true} {
+		f := setup(t, func(c *mongostore.Config) { c.SkipEmpty = skip })
+		b := f.browser()
+		w, err := b.save(b.load())
+		if err != nil {
+			t.Error(err)
+		}
+		if stored := len(f.documents()) == 1; stored == skip || (w.Header()["Set-Cookie"] == nil) != skip {
+			t.Errorf("SkipEmpty %t: stored %t, cookie %q", skip, stored, w.Header()["Set-Cookie"])
+		}
+		b = f.browser().login()
+		b.do(func(s *sessions.Session) { clear(s.Values) }) // stored once, it is kept
+		if b.load().IsNew {
+			t.Errorf("SkipEmpty %t: a stored session is lost when it is emptied", skip)
+		}
+	}
+}

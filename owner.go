@@ -1,0 +1,285 @@
+package mongostore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"reflect"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// Owners: the sessions of one user, listed and ended.
+
+var errNoOwnerKey = errors.New("Config.OwnerKey is not set")
+
+// Info describes a session for its owner.
+type Info struct {
+	Key       string            // identifies the session for [Store.Revoke]; no secret, and no session ID
+	Name      string            // of the session, and its cookie
+	Owner     any               // int, int64, string, []byte or bson.ObjectID
+	CreatedAt time.Time         // since when the session exists; [Store.Renew] keeps it
+	SeenAt    time.Time         // last saved, but for up to [Config.TouchInterval]
+	ExpiresAt time.Time         // when it ends, if it is not saved again
+	Details   map[string]string // what [Config.Describe] told; nil if nothing
+}
+
+// encodeOwner gives the BSON value of an owner: a string, an integer, an ObjectID or
+// binary, whatever Go type it has. nil and the empty string are no owner, and a
+// value of kind 0.
+func encodeOwner(owner any) (value, error) {
+	if id, ok := owner.(bson.ObjectID); ok {
+		return value{bson.TypeObjectID, id[:]}, nil
+	}
+	v := reflect.ValueOf(owner)
+	switch {
+	case !v.IsValid():
+		return value{}, nil
+	case v.Kind() == reflect.String:
+		switch s := v.String(); {
+		case s == "":
+			return value{}, nil
+		case utf8.ValidString(s):
+			return value{bson.TypeString, appendString(nil, s)}, nil
+		}
+	case v.CanInt():
+		return integerValue(v.Int()), nil
+	case v.CanUint():
+		if u := v.Uint(); u <= math.MaxInt64 {
+			return integerValue(int64(u)), nil
+		}
+	case (v.Kind() == reflect.Array || v.Kind() == reflect.Slice) && v.Type().Elem().Kind() == reflect.Uint8: // a UUID, say
+		if v.Len() == 0 {
+			return value{}, nil
+		}
+		b := make([]byte, v.Len())
+		reflect.Copy(reflect.ValueOf(b), v)
+		return value{bson.TypeBinary, appendBinary(nil, b)}, nil
+	}
+	return value{}, fmt.Errorf("a %T cannot be an owner: it takes a string, an integer, an ObjectID or bytes", owner)
+}
+
+func integerValue(i int64) value {
+	if i == int64(int32(i)) {
+		return value{bson.TypeInt32, appendInt32(nil, int32(i))}
+	}
+	return value{bson.TypeInt64, appendInt64(nil, i)}
+}
+
+// equal reports whether two encoded values are the same to the byte.
+func (v value) equal(w value) bool {
+	return v.kind == w.kind && string(v.data) == string(w.data)
+}
+
+// ownerOf gives the owner that a session's values name.
+func (s *Store) ownerOf(values map[any]any) (value, error) {
+	if s.cfg.OwnerKey == "" {
+		return value{}, nil
+	}
+	owner, err := encodeOwner(values[s.cfg.OwnerKey])
+	if err != nil {
+		return value{}, fmt.Errorf("value of key %q: %w", s.cfg.OwnerKey, err)
+	}
+	return owner, nil
+}
+
+// ownerFilter is the filter for an owner's sessions.
+func (s *Store) ownerFilter(owner any) (bson.D, error) {
+	if s.cfg.OwnerKey == "" {
+		return nil, errNoOwnerKey
+	}
+	v, err := encodeOwner(owner)
+	if err != nil {
+		return nil, err
+	}
+	if v.kind == 0 {
+		return nil, errors.New("no owner given")
+	}
+	return bson.D{{Key: fieldOwner, Value: bson.RawValue{Type: v.kind, Value: v.data}}}, nil
+}
+
+// Sessions iterates over the live sessions of an owner, the one seen last first. They are
+// fetched while the loop runs, without their values. An error ends the iteration, and comes with
+// a zero Info: [ErrUnavailable], or an owner of a type that cannot be one.
+//
+// An owner is what Values hold under [Config.OwnerKey]: a string, an integer, a
+// bson.ObjectID or bytes, also of a type derived from these. MongoDB compares
+// numbers by value, so int 1 and int64 1 are one owner, and the string "1" is another.
+func (s *Store) Sessions(ctx context.Context, owner any) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		if err := s.eachSession(ctx, owner, func(info Info) bool { return yield(info, nil) }); err != nil {
+			yield(Info{}, fmt.Errorf("mongostore: list sessions: %w", err))
+		}
+	}
+}
+
+func (s *Store) eachSession(ctx context.Context, owner any, yield func(Info) bool) error {
+	filter, err := s.ownerFilter(owner)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	filter = append(filter, s.live(now)...)
+	cursor, err := s.find(ctx, filter, options.Find().
+		SetSort(bson.D{{Key: fieldSeenAt, Value: -1}}).
+		SetProjection(bson.D{{Key: fieldValues, Value: 0}}))
+	if err != nil {
+		return unavailable(err)
+	}
+	defer cursor.Close(context.WithoutCancel(ctx))
+	for s.advance(ctx, cursor) {
+		info, moved, err := parseInfo(cursor.Current)
+		if err != nil {
+			return corrupt(err)
+		}
+		if moved || s.removals.pending(info.Key) {
+			continue
+		}
+		if !yield(info) {
+			return nil
+		}
+	}
+	if err := cursor.Err(); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// find and advance bound each exchange with the server, but not what the caller
+// does between them.
+func (s *Store) find(ctx context.Context, filter any, opts ...options.Lister[options.FindOptions]) (*mongo.Cursor, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	return s.coll.Find(ctx, filter, opts...)
+}
+
+func (s *Store) advance(ctx context.Context, cursor *mongo.Cursor) bool {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	return cursor.Next(ctx)
+}
+
+// parseInfo also reports whether the document is marked as moved.
+func parseInfo(doc bson.Raw) (info Info, moved bool, err error) {
+	err = elements(doc, func(name []byte, v value) (err error) {
+		ok := true
+		switch string(name) {
+		case fieldID:
+			info.Key, ok = v.text()
+		case fieldName:
+			info.Name, ok = v.text()
+		case fieldOwner:
+			info.Owner, err = decodeValue(v)
+		case fieldCreatedAt:
+			info.CreatedAt, ok = v.time()
+		case fieldSeenAt:
+			info.SeenAt, ok = v.time()
+		case fieldExpiresAt:
+			info.ExpiresAt, ok = v.time()
+		case fieldDetails:
+			info.Details, err = decodeDetails(v)
+		case fieldMovedTo:
+			moved = true
+		}
+		if !ok {
+			err = fmt.Errorf("field %s is of the wrong type", name)
+		}
+		return err
+	})
+	return info, moved, err
+}
+
+// encodeDetails gives the BSON value of what Config.Describe told; of kind 0 if that is
+// nothing.
+func encodeDetails(details map[string]string) value {
+	if len(details) == 0 {
+		return value{}
+	}
+	clean := make(map[string]string, len(details))
+	for k, v := range details {
+		// They come from the request, where anything may stand.
+		clean[strings.ToValidUTF8(k, "\uFFFD")] = strings.ToValidUTF8(v, "\uFFFD")
+	}
+	data, kind, err := encodeMap(nil, clean, 0)
+	if err != nil {
+		return value{}
+	}
+	return value{kind, data}
+}
+
+func decodeDetails(v value) (map[string]string, error) {
+	if v.kind != bson.TypeEmbeddedDocument {
+		return nil, badTag(fieldDetails)
+	}
+	return decodeMap[string](v, 0)
+}
+
+// Revoke ends the session that [Info.Key] identifies. It returns nil if the session is already
+// gone. A request that loaded it before gets [ErrGone] from its Save.
+//
+// Check that the session is one of the owner's, as [Store.Sessions] lists them, before
+// ending it for them.
+func (s *Store) Revoke(ctx context.Context, key string) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	if key == "" {
+		return errors.New("mongostore: revoke session: no key given")
+	}
+	if _, err := s.deleteDocument(ctx, byKey(key)); err != nil {
+		return fmt.Errorf("mongostore: revoke session: %w", err)
+	}
+	return nil
+}
+
+// RevokeAll ends all sessions of an owner, except those given, and returns how many. The
+// exceptions are sessions that this store loaded or saved; another one is an
+// error, before anything is ended.
+func (s *Store) RevokeAll(ctx context.Context, owner any, except ...*sessions.Session) (int64, error) {
+	filter, err := s.ownerFilter(owner)
+	if err != nil {
+		return 0, fmt.Errorf("mongostore: revoke sessions: %w", err)
+	}
+	keep := bson.A{}
+	for _, session := range except {
+		key, err := s.keyFor(session)
+		if err != nil {
+			return 0, fmt.Errorf("mongostore: revoke sessions: exception: %w", err)
+		}
+		keep = append(keep, key)
+	}
+	if len(keep) > 0 {
+		filter = append(filter, bson.E{Key: fieldID, Value: bson.D{{Key: "$nin", Value: keep}}})
+	}
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	res, err := s.coll.DeleteMany(ctx, filter)
+	if err != nil {
+		return 0, fmt.Errorf("mongostore: revoke sessions: %w", writeError(err))
+	}
+	if !res.Acknowledged {
+		return 0, fmt.Errorf("mongostore: revoke sessions: %w", errUnacknowledged)
+	}
+	return res.DeletedCount, nil
+}
+
+// keyFor gives the _id of a session's document.
+func (s *Store) keyFor(session *sessions.Session) (string, error) {
+	if session == nil {
+		return "", errors.New("session is nil")
+	}
+	st := s.states.of(session)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.stored {
+		return "", errors.New("session is not stored here")
+	}
+	return keyOf(st.id), nil
+}

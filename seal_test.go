@@ -1,0 +1,182 @@
+package mongostore_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/mongostore/mongostore"
+)
+
+func sealKey(t *testing.T) []byte {
+	t.Helper()
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func setupSealed(t *testing.T, keys ...[]byte) *fixture {
+	t.Helper()
+	return setup(t, func(c *mongostore.Config) { c.SealKeys, c.OwnerKey = keys, "user" })
+}
+
+// fill puts values of all kinds into a session.
+func fill(s *sessions.Session) {
+	s.Values["secret"] = "TOP SECRET"
+	s.Values["number"] = 424242
+	s.Values["nothing"] = nil
+	s.Values["cart"] = cart{Items: []item{{"TOP SECRET", 1}}, Notes: map[string]string{"a": "TOP SECRET", "b": "x", "c": "y"}}
+	s.Values["list"] = []any{"TOP SECRET", map[string]any{"_type": "sealed", "_value": []byte("x")}}
+	s.Values["tag"] = map[string]any{"_type": "sealed", "_value": []byte("x")}
+}
+
+// TestSealing: no value can be read in the database, and all is as without it.
+func TestSealing(t *testing.T) {
+	t.Parallel()
+	f := setupSealed(t, sealKey(t))
+	b := f.browser().login()
+	b.do(fill)
+	doc := f.document()
+	if s := doc.String(); strings.Contains(s, "SECRET") || bytes.Contains(doc, []byte("SECRET")) || strings.Contains(s, "424242") {
+		t.Errorf("readable: %s", s)
+	}
+	elements, err := doc.Lookup("values").Document().Elements()
+	if err != nil || len(elements) != 7 {
+		t.Fatalf("values: %v, %v", elements, err)
+	}
+	for _, e := range elements {
+		if e.Value().Document().Lookup("_type").StringValue() != "sealed" {
+			t.Errorf("%s is not sealed", e.Key())
+		}
+	}
+	// What stays readable: the owner, to be found by.
+	if doc.Lookup("owner").StringValue() != "ada" || len(sessionsOf(t, f.store, "ada")) != 1 {
+		t.Errorf("owner: %v", doc.Lookup("owner"))
+	}
+
+	want := &sessions.Session{Values: map[any]any{"user": "ada"}}
+	fill(want)
+	if got := b.load().Values; fmt.Sprint(got) != fmt.Sprint(want.Values) {
+		t.Errorf("values: %v, want %v", got, want.Values)
+	}
+	// Unchanged, it is not written, and of a change only that.
+	f.log.reset()
+	for range 3 {
+		b.do(func(*sessions.Session) {})
+		f.wantCommands("find")
+	}
+	b.do(func(s *sessions.Session) { s.Values["number"] = 1 })
+	after := f.document()
+	for _, e := range elements {
+		same := after.Lookup("values", e.Key()).Equal(e.Value())
+		if same != (e.Key() != "number") {
+			t.Errorf("%s is the same: %t", e.Key(), same)
+		}
+	}
+	// Requests at once merge.
+	one, two := b.load(), b.load()
+	one.Values["one"], two.Values["two"] = 1, 2
+	for _, s := range []*sessions.Session{one, two} {
+		if _, err := b.save(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := b.load(); s.Values["one"] != 1 || s.Values["two"] != 2 {
+		t.Errorf("merged: %v", s.Values)
+	}
+	// Under another ID it is sealed for that.
+	session := b.load()
+	if _, err := b.renew(session); err != nil {
+		t.Fatal(err)
+	}
+	if s := b.load(); s.Values["secret"] != "TOP SECRET" {
+		t.Errorf("renewed: %v", s.Values)
+	}
+}
+
+// TestSealMoved: a sealed value in another place, or altered, is refused and left alone.
+func TestSealMoved(t *testing.T) {
+	t.Parallel()
+	key := sealKey(t)
+	sealed := func(doc bson.Raw, key string) bson.RawValue { return doc.Lookup("values", key) }
+	for what, move := range map[string]func(mine, other bson.Raw) bson.RawValue{
+		"from another key":      func(mine, _ bson.Raw) bson.RawValue { return sealed(mine, "number") },
+		"from another document": func(_, other bson.Raw) bson.RawValue { return sealed(other, "secret") },
+		"with a bit turned": func(mine, _ bson.Raw) bson.RawValue {
+			v := sealed(mine, "secret")
+			v.Value = bytes.Clone(v.Value)
+			v.Value[len(v.Value)-3] ^= 1
+			return v
+		},
+	} {
+		f := setupSealed(t, key)
+		other := f.browser()
+		other.do(fill)
+		otherDoc := f.document()
+		if _, err := f.coll.DeleteMany(t.Context(), bson.D{}); err != nil {
+			t.Fatal(err)
+		}
+		b := f.browser()
+		b.do(fill)
+		f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values.secret", Value: move(f.document(), otherDoc)}}}})
+		before := f.document()
+		session, err := f.store.Get(b.request(), name)
+		if !errors.Is(err, mongostore.ErrCorrupt) || !strings.Contains(err.Error(), "secret") || len(session.Values) > 0 {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := b.save(session); !errors.Is(err, mongostore.ErrCorrupt) {
+			t.Errorf("%s: save: %v", what, err)
+		}
+		if after := f.document(); string(after) != string(before) {
+			t.Errorf("%s: the document has changed", what)
+		}
+	}
+}
+
+// TestSealRotation: a new first key seals what is written, and old ones still open.
+func TestSealRotation(t *testing.T) {
+	t.Parallel()
+	oldKey, newKey := sealKey(t), sealKey(t)
+	f := setup(t)
+	b := f.browser()
+	open := func(keys ...[]byte) {
+		f.cfg.SealKeys = keys
+		b.store = f.open()
+	}
+	b.do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = "plain", "plain" })
+
+	open(oldKey)
+	if s := b.load(); s.Values["a"] != "plain" {
+		t.Errorf("values from before: %v", s.Values)
+	}
+	b.do(func(s *sessions.Session) { s.Values["b"] = "old" })
+	if v := f.document().Lookup("values"); v.Document().Lookup("a").Type != bson.TypeString || v.Document().Lookup("b").Type != bson.TypeEmbeddedDocument {
+		t.Errorf("values: %v", v)
+	}
+
+	open(newKey, oldKey)
+	if s := b.load(); s.Values["a"] != "plain" || s.Values["b"] != "old" {
+		t.Errorf("with both keys: %v", s.Values)
+	}
+	b.do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = "new", "new" })
+
+	open(newKey)
+	if s := b.load(); s.Values["a"] != "new" || s.Values["b"] != "new" {
+		t.Errorf("with the new key: %v", s.Values)
+	}
+
+	for _, keys := range [][][]byte{{oldKey}, {}} {
+		open(keys...)
+		if _, err := b.store.Get(b.request(), name); !errors.Is(err, mongostore.ErrCorrupt) {
+			t.Errorf("without the key: %v", err)
+		}
+	}
+}
