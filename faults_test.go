@@ -28,7 +28,7 @@ type rule struct {
 	kind  int
 	reply bson.D        // of answer
 	once  bool          // only to the first one
-	seen  chan struct{} // of hold and hang: a send for each command that arrives; of late: once it is delivered
+	seen  chan struct{} // of hold, hang and answer: a send for each command that arrives; of late: once it is delivered
 	gate  chan struct{} // of hold and late: open once it is closed
 }
 
@@ -144,6 +144,9 @@ func (c *wire) Write(message []byte) (int, error) {
 		r.seen <- struct{}{}
 		<-r.gate
 	case answer:
+		if r.seen != nil {
+			r.seen <- struct{}{}
+		}
 		c.mu.Lock()
 		c.canned.Write(replyTo(binary.LittleEndian.Uint32(message[4:]), r.reply))
 		c.mu.Unlock()

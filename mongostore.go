@@ -264,8 +264,9 @@ func open(ctx context.Context, cfg Config, keyPairs [][]byte) (*Store, error) {
 	}
 	if err != nil {
 		if cfg.Client == nil {
-			// What failed is told by err; there is nothing to wait for.
-			_ = client.Disconnect(context.WithoutCancel(ctx))
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // to say goodbye
+			defer cancel()
+			_ = client.Disconnect(ctx)
 		}
 		return nil, err
 	}
