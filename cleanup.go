@@ -114,13 +114,14 @@ var transientCodes = []int{
 	6, 7, 24, 50, 64, 89, 91, 100, 112, 117, 133, 189, 262, 276, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436,
 }
 
-// EnsureIndexes makes the indexes that do not exist yet: under [TTLIndex] the one that deletes expired sessions,
-// and with [Config.OwnerKey] the one that finds an owner's. [Open] does so, and a store from [New] at its
-// first save; an application that runs without the right to create indexes can
-// have it done by a tool with that right.
+// EnsureIndexes makes the indexes that do not exist yet: under [TTLIndex] the
+// one that deletes expired sessions, and with [Config.OwnerKey] the one that
+// finds an owner's. [Open] does so, and a store from [New] at its first save;
+// an application that runs without the right to create indexes can have it done
+// by a tool with that right.
 //
-// It returns the server's answer where an index cannot be had, and if there is one with another
-// expireAfterSeconds, the command that mends it.
+// It returns the server's answer where an index cannot be had, and if there is
+// one with another expireAfterSeconds, the command that mends it.
 func (s *Store) EnsureIndexes(ctx context.Context) error {
 	if err := errors.Join(s.ensureTTLIndex(ctx), s.ensureOwnerIndex(ctx)); err != nil {
 		return fmt.Errorf("mongostore: make indexes: %w", err)

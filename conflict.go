@@ -8,9 +8,9 @@ const (
 	// Merge has the later save win, key by key.
 	Merge ConflictPolicy = iota
 
-	// Reject has the later save fail with [ErrConflict], and writes nothing of it. Changes of
-	// different keys are still merged. A handler loads the session again with
-	// [Store.New], applies its change, and saves:
+	// Reject has the later save fail with [ErrConflict], and writes nothing of
+	// it. Changes of different keys are still merged. A handler loads the
+	// session again with [Store.New], applies its change, and saves:
 	//
 	//	for range 3 {
 	//		session, err = store.New(r, "session")

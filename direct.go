@@ -33,8 +33,9 @@ func (s *Store) Fetch(ctx context.Context, name, id string) (*sessions.Session, 
 	return session, nil
 }
 
-// Persist stores a session as [Store.Save] does, without a cookie: a new session gets its ID, a stored
-// one keeps it. A negative Options.MaxAge removes it, as [Store.Remove] does. The errors are those of Save.
+// Persist stores a session as [Store.Save] does, without a cookie: a new
+// session gets its ID, a stored one keeps it. A negative Options.MaxAge removes
+// it, as [Store.Remove] does. The errors are those of Save.
 func (s *Store) Persist(ctx context.Context, session *sessions.Session) error {
 	if session == nil {
 		return errors.New("mongostore: save session: session is nil")

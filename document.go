@@ -252,8 +252,9 @@ func (rec *record) sameMeta(old *record) bool {
 	return equalAge(rec.maxAge, old.maxAge) && rec.owner.equal(old.owner)
 }
 
-// newLifetime reports whether the expiry is to be set, be it to an earlier time: the session
-// has another MaxAge than before, or the store's settings have become stricter.
+// newLifetime reports whether the expiry is to be set, be it to an earlier
+// time: the session has another MaxAge than before, or the store's settings
+// have become stricter.
 func (rec *record) newLifetime(old *record) bool {
 	const skew = time.Minute // between the clocks of processes
 	return !equalAge(rec.maxAge, old.maxAge) || old.expiresAt.After(rec.expiresAt.Add(skew))
@@ -269,8 +270,9 @@ func markMoved(key string) bson.Raw {
 	return closeDocument(doc, start)
 }
 
-// update gives the update that makes the document with the given _id, which was read as old, hold rec,
-// with the values changed as d says. What other requests changed in it meanwhile stays.
+// update gives the update that makes the document with the given _id, which was
+// read as old, hold rec, with the values changed as d says. What other requests
+// changed in it meanwhile stays.
 func (rec *record) update(old *record, d *diff, key string, seals *sealer) bson.Raw {
 	var set, unset, raise []byte
 	for _, f := range d.set {

@@ -21,9 +21,9 @@ type origin struct {
 	request *http.Request
 }
 
-// takeOver gives the session the values of the one that the old store has for the request, if it has.
-// errCookie is what this store thinks of the cookie, and what is returned if the old
-// one does not know it either.
+// takeOver gives the session the values of the one that the old store has for
+// the request, if it has. errCookie is what this store thinks of the cookie,
+// and what is returned if the old one does not know it either.
 func (s *Store) takeOver(r *http.Request, session *sessions.Session, st *state, errCookie error) error {
 	if s.cfg.MigrateFrom == nil {
 		return errCookie

@@ -30,10 +30,11 @@
 //
 // # When MongoDB is away
 //
-// [Store.Get] returns [ErrUnavailable], with a session that refuses to be saved; the cookie and
-// the document stay, and the visitor is logged in again when MongoDB is. Each operation is
-// bounded by [Config.Timeout]. A logout succeeds all the same: this process forgets the
-// session at once and repeats the deletion until it succeeds.
+// [Store.Get] returns [ErrUnavailable], with a session that refuses to be
+// saved; the cookie and the document stay, and the visitor is logged in again
+// when MongoDB is. Each operation is bounded by [Config.Timeout]. A logout
+// succeeds all the same: this process forgets the session at once and repeats
+// the deletion until it succeeds.
 //
 // # Expiry
 //
@@ -486,15 +487,17 @@ func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 // New returns the session that a cookie of the request carries the ID of, or a new
 // session, without adding it to gorilla's registry.
 //
-// Without a cookie, or with the ID of a session that is gone or has expired, the
-// session is new, without an ID, and the error nil; reading creates nothing in the database,
-// and an ID from outside is never adopted. If there are several cookies of the name,
-// the first counts that verifies and belongs to a live session; up to 8 are looked up.
+// Without a cookie, or with the ID of a session that is gone or has expired,
+// the session is new, without an ID, and the error nil; reading creates nothing
+// in the database, and an ID from outside is never adopted. If there are
+// several cookies of the name, the first counts that verifies and belongs to a
+// live session; up to 8 are looked up.
 //
-// With a cookie that does not verify, the session is new and the error is that of
-// securecookie, as with CookieStore. When the session may exist but cannot be had, the error
-// is [ErrUnavailable] or [ErrCorrupt]; the session that comes with it refuses to be
-// saved, so that what is stored, and the visitor's cookie, outlast the trouble.
+// With a cookie that does not verify, the session is new and the error is that
+// of securecookie, as with CookieStore. When the session may exist but cannot
+// be had, the error is [ErrUnavailable] or [ErrCorrupt]; the session that comes
+// with it refuses to be saved, so that what is stored, and the visitor's
+// cookie, outlast the trouble.
 //
 // The session is never nil, whatever the error.
 func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
@@ -622,21 +625,24 @@ func corrupt(err error) error {
 // Save stores the session and then sets its cookie. It is to be called before the
 // response's body is written.
 //
-// A new session is inserted; of a stored one, what changed is sent: the keys whose values are
-// not those that were loaded, or only the expiry, if [Config.TouchInterval] has
-// passed, or nothing. Changes that other requests made to other keys meanwhile stay; of two
-// changes to one key the later one does, unless [Config.OnConflict] says otherwise. Values may be changed in place, and Save
-// be called again. An ID that the application put into the session, or took from
-// it, is replaced by a fresh one, as by [Store.Renew].
+// A new session is inserted; of a stored one, what changed is sent: the keys
+// whose values are not those that were loaded, or only the expiry, if
+// [Config.TouchInterval] has passed, or nothing. Changes that other requests
+// made to other keys meanwhile stay; of two changes to one key the later one
+// does, unless [Config.OnConflict] says otherwise. Values may be changed in
+// place, and Save be called again. An ID that the application put into the
+// session, or took from it, is replaced by a fresh one, as by [Store.Renew].
 //
-// With a negative Options.MaxAge the document is deleted and the cookie expires, also
-// when the request was cancelled. If the database fails at it, Save warns and returns nil, the session is gone
-// for this store from then on, and the deletion is repeated until it succeeds.
+// With a negative Options.MaxAge the document is deleted and the cookie
+// expires, also when the request was cancelled. If the database fails at it,
+// Save warns and returns nil, the session is gone for this store from then on,
+// and the deletion is repeated until it succeeds.
 //
-// The errors: [ErrGone] if the session was removed or has expired meanwhile, [ErrConflict],
-// [ErrTooLarge], [ErrUnavailable], the error of the load if that had failed, and others for what cannot be
-// stored (a value that gob refuses, which the error names) or made a cookie of. On
-// every error the cookie stays as it is.
+// The errors: [ErrGone] if the session was removed or has expired meanwhile,
+// [ErrConflict], [ErrTooLarge], [ErrUnavailable], the error of the load if that
+// had failed, and others for what cannot be stored (a value that gob refuses,
+// which the error names) or made a cookie of. On every error the cookie stays
+// as it is.
 func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
 	return s.respond(r, w, session, false)
 }
@@ -732,8 +738,8 @@ func (s *Store) expiry(createdAt, now time.Time, maxAge int) time.Time {
 	return idle
 }
 
-// aliveAt reports whether the record has not expired. The absolute timeout may have been set
-// after the record was written.
+// aliveAt reports whether the record has not expired. The absolute timeout may
+// have been set after the record was written.
 func (s *Store) aliveAt(rec *record, now time.Time) bool {
 	return rec.expiresAt.After(now) &&
 		(s.cfg.AbsoluteTimeout == 0 || rec.createdAt.Add(s.cfg.AbsoluteTimeout).After(now))

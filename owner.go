@@ -106,9 +106,10 @@ func (s *Store) ownerFilter(owner any) (bson.D, error) {
 	return bson.D{{Key: fieldOwner, Value: bson.RawValue{Type: v.kind, Value: v.data}}}, nil
 }
 
-// Sessions iterates over the live sessions of an owner, the one seen last first. They are
-// fetched while the loop runs, without their values. An error ends the iteration, and comes with
-// a zero Info: [ErrUnavailable], or an owner of a type that cannot be one.
+// Sessions iterates over the live sessions of an owner, the one seen last
+// first. They are fetched while the loop runs, without their values. An error
+// ends the iteration, and comes with a zero Info: [ErrUnavailable], or an owner
+// of a type that cannot be one.
 //
 // An owner is what Values hold under [Config.OwnerKey]: a string, an integer, a
 // bson.ObjectID or bytes, also of a type derived from these. MongoDB compares
@@ -222,8 +223,9 @@ func decodeDetails(v value) (map[string]string, error) {
 	return decodeMap[string](v, 0)
 }
 
-// Revoke ends the session that [Info.Key] identifies. It returns nil if the session is already
-// gone. A request that loaded it before gets [ErrGone] from its Save.
+// Revoke ends the session that [Info.Key] identifies. It returns nil if the
+// session is already gone. A request that loaded it before gets [ErrGone] from
+// its Save.
 //
 // Check that the session is one of the owner's, as [Store.Sessions] lists them, before
 // ending it for them.

@@ -21,13 +21,15 @@ var errContended = errors.New("other requests changed the session all the while"
 // and with it the absolute timeout, stay. A new session is saved as by [Store.Save].
 //
 // Of renewals at once one wins, and the others get [ErrGone]; so does a renewal
-// after a logout. What another request changes meanwhile is carried over, and appears in Values.
+// after a logout. What another request changes meanwhile is carried over, and
+// appears in Values.
 //
-// The other errors are those of Save. When Renew returns nil, the old ID works no more, in any
-// process. When it returns an error, the session goes on under the old ID. That is
-// so unless the database had carried out a command whose answer was lost, and could not be
-// asked within [Config.Timeout]; then the session has ended. On replica sets and sharded
-// clusters the driver repeats such a command.
+// The other errors are those of Save. When Renew returns nil, the old ID works
+// no more, in any process. When it returns an error, the session goes on under
+// the old ID. That is so unless the database had carried out a command whose
+// answer was lost, and could not be asked within [Config.Timeout]; then the
+// session has ended. On replica sets and sharded clusters the driver repeats
+// such a command.
 //
 // A logout that begins while a renewal is being carried out may find the old
 // document only, and leave the new one.
@@ -35,12 +37,13 @@ func (s *Store) Renew(r *http.Request, w http.ResponseWriter, session *sessions.
 	return s.respond(r, w, session, true)
 }
 
-// move saves a stored session under another ID. MongoDB cannot change an _id, and a
-// standalone server has no transactions; so there are three steps. The new document is made.
-// The old one, if it is still as it was read, is marked as moved; that decides: of two moves at
-// once, or of a logout and a move after it, one finds nothing to mark, and takes its own
-// document back. A document so marked is dead for every process, and is deleted.
-// What other requests changed in the old document before it is gone is carried over.
+// move saves a stored session under another ID. MongoDB cannot change an _id,
+// and a standalone server has no transactions; so there are three steps. The
+// new document is made. The old one, if it is still as it was read, is marked
+// as moved; that decides: of two moves at once, or of a logout and a move after
+// it, one finds nothing to mark, and takes its own document back. A document so
+// marked is dead for every process, and is deleted. What other requests changed
+// in the old document before it is gone is carried over.
 func (s *Store) move(ctx context.Context, q *saving) (err error) {
 	s.describe(q)
 	st, next := q.st, &q.next
