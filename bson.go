@@ -94,8 +94,11 @@ func prefixed(src []byte, extra, least int) (int, bool) {
 	if len(src) < 4 {
 		return 0, false
 	}
-	n := binary.LittleEndian.Uint32(src)
-	return int(n) + extra, n <= math.MaxInt32 && int(n) >= least
+	n := int64(binary.LittleEndian.Uint32(src))
+	if n < int64(least) || n > int64(len(src)-extra) { // also where an int has 32 bits
+		return 0, false
+	}
+	return int(n) + extra, true
 }
 
 // The readers below return false for a value of another type.

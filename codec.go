@@ -2,6 +2,7 @@ package mongostore
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/base64"
 	"encoding/gob"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -32,9 +34,10 @@ const (
 )
 
 const (
-	// maxNesting is how deep lists and maps may lie in each other to be
-	// stored natively. MongoDB takes 100 levels; a tag costs one more each.
-	maxNesting = 40
+	// maxNesting is how deep lists and maps, and the tags around them, may lie in
+	// each other to be stored natively. MongoDB takes 100 levels, of which the
+	// session's document needs some.
+	maxNesting = 80
 
 	// maxDepth is how deep a value may be nested at all. What lies deeper
 	// refers to itself, and gob would follow it until the stack is full.
@@ -116,9 +119,13 @@ func encodeNested(dst []byte, v any, depth int) ([]byte, bson.Type, error) {
 			return taggedString(dst, "float64", text)
 		}
 	case float32:
-		switch text, special := specialFloat(float64(v)); {
+		wide := float64(v)
+		if math.Float32bits(v) == math.Float32bits(float32(math.NaN())) {
+			wide = math.NaN() // whose bits are not those of a float32 made wider
+		}
+		switch text, special := specialFloat(wide); {
 		case !special:
-			return tagged(dst, "float32", bson.TypeDouble, func(dst []byte) []byte { return appendDouble(dst, float64(v)) })
+			return tagged(dst, "float32", bson.TypeDouble, func(dst []byte) []byte { return appendDouble(dst, wide) })
 		case text != "":
 			return taggedString(dst, "float32", text)
 		}
@@ -127,15 +134,15 @@ func encodeNested(dst []byte, v any, depth int) ([]byte, bson.Type, error) {
 		if v.Location() == time.UTC && v.Equal(time.UnixMilli(v.UnixMilli())) {
 			return appendInt64(dst, v.UnixMilli()), bson.TypeDateTime, nil
 		}
-		if text, ok := formatTime(v); ok {
-			return taggedString(dst, "time.Time", text)
-		}
+		return taggedString(dst, "time.Time", formatTime(v))
 
 	case []any:
 		if v == nil {
 			return taggedNil(dst, "[]interface {}")
 		}
 		return encodeList(dst, v, depth)
+	case innerList:
+		return encodeTypedList(dst, []any(v), depth)
 	case map[string]any:
 		if v == nil {
 			return taggedNil(dst, "map[string]interface {}")
@@ -177,11 +184,19 @@ func encodeNested(dst []byte, v any, depth int) ([]byte, bson.Type, error) {
 	return encodeGob(dst, v)
 }
 
+// innerList is a list in a list. It is tagged, because FerretDB has no arrays that
+// are elements of arrays.
+type innerList []any
+
 func encodeList[T any](dst []byte, list []T, depth int) ([]byte, bson.Type, error) {
 	dst, start := openDocument(dst)
 	for i, v := range list {
+		var element any = v
+		if inner, ok := element.([]any); ok {
+			element = innerList(inner)
+		}
 		var err error
-		if dst, err = encodeElement(dst, strconv.Itoa(i), v, depth); err != nil {
+		if dst, err = encodeElement(dst, strconv.Itoa(i), element, depth); err != nil {
 			return dst, 0, err
 		}
 	}
@@ -280,14 +295,48 @@ func specialFloat(f float64) (name string, special bool) {
 // same offset; so Z is UTC here, and +00:00 is not.
 const zonedTime = "2006-01-02T15:04:05.999999999-07:00"
 
-// formatTime fails for the times that RFC 3339 cannot express.
-func formatTime(t time.Time) (string, bool) {
-	layout := zonedTime
-	if t.Location() == time.UTC {
-		layout = time.RFC3339Nano
-	}
+// formatTime gives the times that RFC 3339 cannot express as seconds since 1970,
+// nanoseconds, and seconds east of UTC, or Z: "@-1 999999999 +1172".
+func formatTime(t time.Time) string {
 	_, offset := t.Zone()
-	return t.Format(layout), t.Year() >= 0 && t.Year() <= 9999 && offset%60 == 0 && offset > -24*60*60 && offset < 24*60*60
+	utc := t.Location() == time.UTC
+	switch {
+	case t.Year() < 0 || t.Year() > 9999 || offset%60 != 0 || offset <= -24*60*60 || offset >= 24*60*60:
+		zone := "Z"
+		if !utc {
+			zone = fmt.Sprintf("%+d", offset)
+		}
+		return fmt.Sprintf("@%d %d %s", t.Unix(), t.Nanosecond(), zone)
+	case utc:
+		return t.Format(time.RFC3339Nano)
+	default:
+		return t.Format(zonedTime)
+	}
+}
+
+// parseTime is the inverse of [formatTime]. Like encoding/gob, it gives a time in
+// Local if that has the same offset then.
+func parseTime(text string) (time.Time, bool) {
+	numbers, odd := strings.CutPrefix(text, "@")
+	if !odd {
+		t, err := time.Parse(time.RFC3339Nano, text)
+		return t, err == nil
+	}
+	var seconds, nanos, offset int64
+	numbers, utc := strings.CutSuffix(numbers, "Z")
+	if utc {
+		numbers += "0"
+	}
+	if _, err := fmt.Sscanf(numbers, "%d %d %d", &seconds, &nanos, &offset); err != nil {
+		return time.Time{}, false
+	}
+	t := time.Unix(seconds, nanos)
+	if _, local := t.Zone(); utc {
+		t = t.UTC()
+	} else if int64(local) != offset {
+		t = t.In(time.FixedZone("", int(offset)))
+	}
+	return t, formatTime(t) == text
 }
 
 func encodeGob(dst []byte, v any) ([]byte, bson.Type, error) {
@@ -308,12 +357,15 @@ func gobEncode(v any) (_ []byte, err error) {
 	if err := gob.NewEncoder(&buf).Encode(&v); err != nil {
 		return nil, err
 	}
-	return buf.Bytes(), nil
+	return buf.Bytes(), checkGob(buf.Bytes()) // what could not be read is not to be written
 }
 
 func gobDecode(encoded []byte) (v any, err error) {
+	if err := checkGob(encoded); err != nil {
+		return nil, err
+	}
 	defer recoverAs(&err)
-	if err := gob.NewDecoder(bytes.NewReader(encoded)).Decode(&v); err != nil { //nolint:gosec // the database is ours, and fuzzing found no harm
+	if err := gob.NewDecoder(bytes.NewReader(encoded)).Decode(&v); err != nil {
 		return nil, err
 	}
 	return v, nil
@@ -323,7 +375,8 @@ func gobDecode(encoded []byte) (v any, err error) {
 // into an error: what one session holds must not take the request down.
 func recoverAs(err *error) {
 	if p := recover(); p != nil {
-		*err = fmt.Errorf("gob: %v", p)
+		// The panic's own text may hold a value.
+		*err = errors.New("gob: the type's own encoding panicked")
 	}
 }
 
@@ -352,6 +405,9 @@ func checkDepth(v reflect.Value, depth int) error {
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
+			if !v.Type().Field(i).IsExported() {
+				continue // gob leaves it out
+			}
 			if err := checkDepth(v.Field(i), depth+1); err != nil {
 				return err
 			}
@@ -360,11 +416,14 @@ func checkDepth(v reflect.Value, depth int) error {
 	return nil
 }
 
-// mayRecur reports whether a value of type t can contain itself: only then is
-// it worth a walk.
+// mayRecur reports whether gob can come from a value of type t back to the same
+// value: only then is it worth a walk.
 func mayRecur(t reflect.Type, within []reflect.Type) bool {
 	if slices.Contains(within, t) {
 		return true
+	}
+	if encodesItself(t) {
+		return false
 	}
 	switch t.Kind() {
 	case reflect.Interface:
@@ -375,9 +434,19 @@ func mayRecur(t reflect.Type, within []reflect.Type) bool {
 		return mayRecur(t.Key(), append(within, t)) || mayRecur(t.Elem(), append(within, t))
 	case reflect.Struct:
 		for i := range t.NumField() {
-			if mayRecur(t.Field(i).Type, append(within, t)) {
+			if t.Field(i).IsExported() && mayRecur(t.Field(i).Type, append(within, t)) {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// encodesItself reports whether gob leaves the encoding of type t to its methods.
+func encodesItself(t reflect.Type) bool {
+	for _, method := range []reflect.Type{reflect.TypeFor[gob.GobEncoder](), reflect.TypeFor[encoding.BinaryMarshaler]()} {
+		if t.Implements(method) || reflect.PointerTo(t).Implements(method) {
+			return true
 		}
 	}
 	return false
@@ -392,7 +461,7 @@ func decodeValue(v value) (any, error) {
 // decodeNested takes more levels than [encodeNested] makes, for what was written
 // by hand.
 func decodeNested(v value, depth int) (any, error) {
-	if depth > 4*maxNesting {
+	if depth > 2*maxNesting {
 		return nil, errTooDeep
 	}
 	switch v.kind {
@@ -498,12 +567,12 @@ func decodeTagged(tag string, v value, depth int) (any, error) {
 		return decodeFloat[float32](tag, v)
 	case "time.Time":
 		if s, ok := v.text(); ok {
-			if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+			if t, ok := parseTime(s); ok {
 				return t, nil
 			}
 		}
 	case "[]interface {}":
-		return decodeNil[[]any](tag, v)
+		return decodeTypedList[any](tag, v, depth)
 	case "map[string]interface {}":
 		return decodeTypedMap[any](tag, v, depth)
 	case "[]string":
@@ -655,44 +724,56 @@ func decodeAs[T any](v value, depth int) (T, error) {
 
 // sameValue reports whether two encoded values stand for equal Go values. That is
 // whether their bytes are equal, except for gob, which writes maps in any order
-// and numbers types in the order in which a process first used them.
+// and numbers types in the order in which a process first used them, and for maps
+// whose fields somebody put into another order, as FerretDB does with _id.
 func sameValue(a, b value) bool {
+	if a.kind == b.kind && bytes.Equal(a.data, b.data) {
+		return true
+	}
+	if a.kind != bson.TypeEmbeddedDocument || b.kind != bson.TypeEmbeddedDocument {
+		return sameParts(a, b)
+	}
+	tagA, contentA, okA, errA := readTag(a)
+	tagB, contentB, okB, errB := readTag(b)
+	switch {
+	case errA != nil || errB != nil || okA != okB || tagA != tagB:
+		return false
+	case okA && tagA == tagGob:
+		return sameGob(contentA, contentB)
+	case okA: // whose _value, a map, may look like a tag, but is none
+		return sameParts(contentA, contentB)
+	default:
+		return sameParts(a, b)
+	}
+}
+
+// sameParts is sameValue for what is no tagged value.
+func sameParts(a, b value) bool {
 	if a.kind != b.kind {
 		return false
 	}
 	if bytes.Equal(a.data, b.data) {
 		return true
 	}
-	if a.kind != bson.TypeArray && a.kind != bson.TypeEmbeddedDocument || !bytes.Contains(b.data, []byte(tagGob)) {
+	if a.kind != bson.TypeArray && a.kind != bson.TypeEmbeddedDocument ||
+		len(a.data) != len(b.data) && !bytes.Contains(b.data, []byte(tagGob)) {
 		return false
 	}
-	if a.kind == bson.TypeEmbeddedDocument {
-		tagA, gobA, _, errA := readTag(a)
-		tagB, gobB, _, errB := readTag(b)
-		if errA != nil || errB != nil {
-			return false
-		}
-		if tagA == tagGob && tagB == tagGob {
-			return sameGob(gobA, gobB)
-		}
-	}
-	var fields []value
-	var names []string
+	parts := map[string]value{}
 	if elements(a.data, func(name []byte, v value) error {
-		names, fields = append(names, string(name)), append(fields, v)
+		parts[string(name)] = v
 		return nil
 	}) != nil {
 		return false
 	}
-	i := 0
 	err := elements(b.data, func(name []byte, v value) error {
-		if i >= len(fields) || names[i] != string(name) || !sameValue(fields[i], v) {
+		if part, ok := parts[string(name)]; !ok || !sameValue(part, v) {
 			return errMalformed
 		}
-		i++
+		delete(parts, string(name))
 		return nil
 	})
-	return err == nil && i == len(fields)
+	return err == nil && len(parts) == 0
 }
 
 // sameGob compares what comes out of gob on both sides: unexported fields and the
@@ -711,8 +792,8 @@ func sameGob(a, b value) bool {
 // Keys.
 //
 // A field's name is the key itself if that is a string, percent-escaped where
-// MongoDB would misread it. Escapes are a percent sign and two upper-case hex
-// digits. All else that begins with a percent sign and continues in lower case
+// MongoDB would misread it, or FerretDB refuse it (white space around a name).
+// Escapes are a percent sign and two upper-case hex digits. All else that begins with a percent sign and continues in lower case
 // is a key that is no ordinary string: %empty, %nil, %TYPE:TEXT for Go's basic
 // types, and %gob:BASE64URL for other types.
 
@@ -723,15 +804,18 @@ func escape(key string) string {
 	if key == "" {
 		return "%empty"
 	}
-	if !strings.ContainsAny(key, "%.\x00") && key[0] != '$' && utf8.ValidString(key) {
+	left, right := len(key)-len(strings.TrimLeftFunc(key, unicode.IsSpace)), len(strings.TrimRightFunc(key, unicode.IsSpace))
+	if !strings.ContainsAny(key, "%.\x00") && key[0] != '$' && utf8.ValidString(key) && left == 0 && right == len(key) {
 		return key
 	}
 	var b strings.Builder
 	for i := 0; i < len(key); {
 		r, size := utf8.DecodeRuneInString(key[i:])
 		switch {
-		case r == utf8.RuneError && size == 1, r == '%', r == '.', r == 0, r == '$' && i == 0:
-			b.Write([]byte{'%', upperHex[key[i]>>4], upperHex[key[i]&15]})
+		case r == utf8.RuneError && size == 1, r == '%', r == '.', r == 0, r == '$' && i == 0, i < left, i >= right:
+			for _, c := range []byte(key[i : i+size]) {
+				b.Write([]byte{'%', upperHex[c>>4], upperHex[c&15]})
+			}
 		default:
 			b.WriteString(key[i : i+size])
 		}

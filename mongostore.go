@@ -389,7 +389,7 @@ func (cfg *Config) check() error {
 	case cfg.TouchInterval < 0:
 		return errors.New("TouchInterval is negative")
 	case cfg.Timeout < 0:
-		return errors.New("Timeout is negative") //nolint:revive,staticcheck // the field's name
+		return errors.New("Timeout is negative") //nolint:staticcheck // the field's name
 	case cfg.MaxSize < 0:
 		return errors.New("MaxSize is negative")
 	case cfg.MaxSize > maxDocumentSize-1<<20:
@@ -399,7 +399,7 @@ func (cfg *Config) check() error {
 	case cfg.OnConflict < Merge || cfg.OnConflict > Reject:
 		return fmt.Errorf("unknown OnConflict %d", cfg.OnConflict)
 	case cfg.Describe != nil && cfg.OwnerKey == "":
-		return errors.New("Describe is set but OwnerKey is not, so nobody could list what it tells") //nolint:revive,staticcheck // the field's name
+		return errors.New("Describe is set but OwnerKey is not, so nobody could list what it tells") //nolint:staticcheck // the field's name
 	case cfg.Options != nil && cfg.Options.MaxAge < 0:
 		return errors.New("MaxAge of Options is negative: no session could be kept")
 	}

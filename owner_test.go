@@ -87,7 +87,10 @@ func TestSessions(t *testing.T) {
 	}
 
 	// Ended early, the loop is over.
-	for range f.store.Sessions(t.Context(), "ada") {
+	for _, err := range f.store.Sessions(t.Context(), "ada") {
+		if err != nil {
+			t.Error(err)
+		}
 		break
 	}
 

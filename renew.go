@@ -130,7 +130,7 @@ func (m *moving) remove(ctx context.Context) error {
 		}
 		if err != nil {
 			m.s.repeatRemoval(ctx, m.oldKey, false)
-			return nil // dead it is already
+			return nil //nolint:nilerr // dead it is already
 		}
 		if removed {
 			return nil
