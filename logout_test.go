@@ -256,7 +256,9 @@ func TestErrorsAreDiscreet(t *testing.T) {
 	const secret = "4111111111111111"
 	quoting := bson.D{{Key: "ok", Value: 0}, {Key: "code", Value: 13}, {Key: "codeName", Value: "Unauthorized"}, {Key: "errmsg", Value: "not authorized to execute command " + secret}}
 	invalid := bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 0}, {Key: "writeErrors", Value: bson.A{bson.D{
-		{Key: "index", Value: 0}, {Key: "code", Value: 121}, {Key: "errmsg", Value: "Document failed validation " + secret},
+		{Key: "index", Value: 0},
+		{Key: "code", Value: 121},
+		{Key: "errmsg", Value: "Document failed validation " + secret},
 		{Key: "errInfo", Value: bson.D{{Key: "consideredValue", Value: secret}}},
 	}}}}
 	for command, replies := range map[string][]bson.D{"insert": {quoting, invalid}, "update": {quoting, invalid}, "delete": {quoting}, "find": {quoting}} {

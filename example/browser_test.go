@@ -29,7 +29,7 @@ func TestBrowser(t *testing.T) {
 	t.Parallel()
 	tab := newTab(t)
 	server := startServer(t, embedded.Config{})
-	site := newSite(t, server.URI()+"?serverSelectionTimeoutMS=300", nil)
+	site := newSite(t, server.URI()+"?serverSelectionTimeoutMS=300")
 
 	tab.do("look around",
 		chromedp.EmulateViewport(1280, 800),
@@ -46,7 +46,7 @@ func TestBrowser(t *testing.T) {
 		chromedp.WaitVisible(`#name`),
 	)
 	tab.screenshots("login")
-	tab.do("log in with the keyboard, to be remembered",
+	tab.do("sign in with the keyboard, to be remembered",
 		chromedp.SendKeys(`#name`, "Ada"+kb.Tab+" "+kb.Enter),
 		chromedp.WaitVisible(status("Welcome, Ada.")),
 		chromedp.WaitVisible(`//dd[@id="remembered"][contains(., "Yes")]`),
@@ -88,16 +88,16 @@ func TestBrowser(t *testing.T) {
 		chromedp.WaitVisible(status("Sencha is no longer in your cart.")),
 		chromedp.WaitNotPresent(`#quantity-sencha`),
 	)
-	tab.do("log out",
+	tab.do("sign out",
 		chromedp.Click(`form[action="/logout"] button`),
-		chromedp.WaitVisible(status("You are logged out.")),
+		chromedp.WaitVisible(status("You are signed out.")),
 		chromedp.WaitNotPresent(`#visits`),
 	)
 	if cookie := tab.cookie(); cookie != nil {
 		t.Errorf("the logout leaves a cookie: %v", cookie)
 	}
 
-	tab.do("log in without being remembered",
+	tab.do("sign in without being remembered",
 		chromedp.Click(`main a[href="/login"]`),
 		chromedp.SendKeys(`#name`, "Bob"+kb.Enter),
 		chromedp.WaitVisible(`//dd[@id="remembered"][contains(., "No")]`),
@@ -105,9 +105,7 @@ func TestBrowser(t *testing.T) {
 	if cookie := tab.cookie(); cookie == nil || !cookie.Session {
 		t.Errorf("the cookie of a visitor not to be remembered: %+v", cookie)
 	}
-	if complaints := tab.complaints.String(); complaints != "" {
-		t.Errorf("the browser complains:\n%s", complaints)
-	}
+	tab.wantNoComplaints()
 
 	if err := server.Close(t.Context()); err != nil {
 		t.Fatal(err)
@@ -119,6 +117,100 @@ func TestBrowser(t *testing.T) {
 	tab.screenshots("unavailable")
 	if cookie := tab.cookie(); cookie == nil {
 		t.Error("the outage takes the cookie")
+	}
+}
+
+// TestTwoBrowsers signs a user in twice and out from afar.
+func TestTwoBrowsers(t *testing.T) {
+	t.Parallel()
+	desk := newTab(t)
+	phone := desk.stranger()
+	call(phone, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: safariIPhone})
+	phone.do("be small", chromedp.EmulateViewport(360, 740))
+	site := newSite(t, testURI)
+	const (
+		here  = `//li[.//p[.="This device"]]`
+		there = `//li[not(.//p[.="This device"])]`
+	)
+	signIn := func(tab *tab) {
+		t.Helper()
+		tab.do("sign in",
+			chromedp.Navigate(site.url+"/login"),
+			chromedp.SendKeys(`#name`, "Ada"+kb.Enter),
+			chromedp.WaitVisible(status("Welcome, Ada.")),
+		)
+	}
+	signedOut := func(tab *tab, actions ...chromedp.Action[chromedp.Void]) {
+		t.Helper()
+		tab.do("do something after having been signed out", append(actions,
+			chromedp.WaitVisible(`//p[@role="status"][starts-with(., "You were signed out: from another device")]`),
+			chromedp.WaitVisible(`#name`),
+		)...)
+		if address := step(tab, "look at the address", chromedp.Location()); address != site.url+"/login?note=ended" {
+			t.Errorf("the browser is at %s", address)
+		}
+		if cookie := tab.cookie(); cookie != nil {
+			t.Errorf("the cookie of the ended session stays: %+v", cookie)
+		}
+	}
+
+	signIn(desk)
+	desk.do("look at the devices",
+		chromedp.EmulateViewport(1280, 800),
+		chromedp.Click(`header a[href="/devices"]`),
+		chromedp.WaitVisible(here),
+		chromedp.WaitNotPresent(there),
+		chromedp.WaitVisible(`//p[.="You are signed in nowhere else."]`),
+	)
+	signIn(phone)
+	phone.do("look at the devices on the phone",
+		chromedp.Click(`header a[href="/devices"]`),
+		chromedp.WaitVisible(here+`[.//h2[.="Safari on iPhone"]]`),
+		chromedp.WaitVisible(there+`[.//h2[contains(., "Chrome on ")]]`),
+	)
+	desk.do("look again",
+		chromedp.Reload(),
+		chromedp.WaitVisible(here+`[.//h2[contains(., "Chrome on ")]]`),
+		chromedp.WaitVisible(there+`[.//h2[.="Safari on iPhone"]]`),
+	)
+	if n := step(desk, "count", chromedp.Evaluate[int](`document.querySelectorAll(".device").length`)); n != 2 {
+		t.Errorf("the page shows %d devices, want 2", n)
+	}
+	desk.screenshots("devices")
+
+	desk.do("sign the phone out with the keyboard",
+		chromedp.Focus(there+`//button`),
+		chromedp.KeyEvent(kb.Enter),
+		chromedp.WaitVisible(status("Safari on iPhone is signed out.")),
+		chromedp.WaitNotPresent(there),
+	)
+	signedOut(phone, chromedp.Click(`a.brand`))
+	phone.screenshots("signed-out")
+	phone.do("look around", chromedp.Click(`a.brand`), chromedp.WaitVisible(`.hero`))
+
+	signIn(phone)
+	another := desk.stranger()
+	signIn(another)
+	cookie := desk.cookie()
+	desk.do("sign out everywhere else",
+		chromedp.Reload(),
+		chromedp.Click(`form[action="/devices/sign-out-others"] button`),
+		chromedp.WaitVisible(status("2 other devices are signed out.")),
+		chromedp.WaitNotPresent(there),
+	)
+	if renewed := desk.cookie(); cookie == nil || renewed == nil || renewed.Value == cookie.Value {
+		t.Errorf("cookie %v, before %v", renewed, cookie)
+	}
+	signedOut(another, chromedp.Reload())
+	signedOut(phone, chromedp.Click(`form[action="/cart/sencha/add"] button`))
+	desk.do("go on", chromedp.Click(`a.brand`), chromedp.WaitVisible(`#visits`))
+	desk.do("sign out here",
+		chromedp.Click(`header a[href="/devices"]`),
+		chromedp.Click(here+`//button`),
+		chromedp.WaitVisible(status("You are signed out.")),
+	)
+	for _, tab := range []*tab{desk, phone, another} {
+		tab.wantNoComplaints()
 	}
 }
 
@@ -161,9 +253,20 @@ func newTab(t *testing.T) *tab {
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, flags...)
 	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(t.Logf))
-	t.Cleanup(cancel)
+	return openTab(ctx, t, chromedp.WithErrorf(t.Logf))
+}
 
+// stranger opens a tab of another visitor: it has cookies of its own, as in a private
+// window.
+func (tab *tab) stranger() *tab {
+	tab.t.Helper()
+	return openTab(tab.ctx, tab.t, chromedp.WithNewBrowserContext())
+}
+
+func openTab(parent context.Context, t *testing.T, option chromedp.ContextOption) *tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(parent, option)
+	t.Cleanup(cancel)
 	tab := &tab{t: t, ctx: ctx, folder: os.Getenv(screenshotVariable), complaints: &lockedBuffer{}}
 	if tab.folder == "" {
 		tab.folder = t.TempDir()
@@ -171,7 +274,7 @@ func newTab(t *testing.T) *tab {
 	if err := os.MkdirAll(tab.folder, 0o750); err != nil {
 		t.Fatal(err)
 	}
-	tab.do("start the browser")
+	tab.do("open the tab")
 	err := chromedp.Listen(ctx, func(event any) {
 		switch event := event.(type) {
 		case *log.EventEntryAdded:
@@ -200,6 +303,13 @@ func step[T any](tab *tab, what string, action chromedp.Action[T]) T {
 		tab.t.Fatalf("%s: %v", what, err)
 	}
 	return result
+}
+
+func (tab *tab) wantNoComplaints() {
+	tab.t.Helper()
+	if complaints := tab.complaints.String(); complaints != "" {
+		tab.t.Errorf("the browser complains:\n%s", complaints)
+	}
 }
 
 // call gives the browser a command that chromedp has no action for.

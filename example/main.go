@@ -6,7 +6,7 @@
 //
 // Visitors, carts and flash messages all live in the session; there is no other
 // storage. Stop the program with Ctrl-C, start it again: everybody is still
-// logged in.
+// signed in. Sign in with another browser too, and see both under "Your devices".
 package main
 
 import (
@@ -48,12 +48,16 @@ import (
 const (
 	sessionName = "teahouse"
 
-	keyUser    = "user"   // string: who is logged in
+	keyUser    = "user"   // string: who is signed in, the owner of the session
 	keyVisits  = "visits" // int: pages seen since the login
 	cartPrefix = "cart:"  // and a tea's ID: Line
 
 	rememberMe     = 30 * 24 * 60 * 60 // seconds
 	browserSession = 0                 // the cookie ends with the browser
+
+	// However often they come, visitors prove from time to time who they are, and
+	// a cookie that was copied unnoticed does not work for ever.
+	longestSession = 90 * 24 * time.Hour
 )
 
 // Line is a line of the cart. As a type of this program's own it has to be made
@@ -81,7 +85,8 @@ var files embed.FS
 func main() {
 	var cfg config
 	flag.StringVar(&cfg.addr, "addr", "localhost:8080", "`address` to listen on")
-	flag.StringVar(&cfg.dir, "data", "data", "`folder` of the cookie key and the embedded database; for one program at a time")
+	flag.StringVar(&cfg.dir, "data", "data", "`folder` of the keys and the embedded database; for one program at a time")
+	flag.BoolVar(&cfg.seal, "seal", false, "encrypt the values of the sessions in the database; once begun, it goes on without the flag")
 	flag.BoolVar(&cfg.secure, "secure", false, "mark the cookie Secure; to be set when browsers come over https")
 	flag.Parse()
 	cfg.uri = os.Getenv("MONGODB_URI")
@@ -99,6 +104,7 @@ type config struct {
 	addr   string
 	dir    string
 	uri    string
+	seal   bool
 	secure bool
 }
 
@@ -112,18 +118,23 @@ func run(ctx context.Context, cfg config, out io.Writer) (err error) {
 	}
 	defer func() { _ = listener.Close() }() // in case that nothing is served
 
-	key, err := cookieKey(cfg.dir)
+	cookieKey, err := secretKey(cfg.dir, "cookie.key")
 	if err != nil {
 		return fmt.Errorf("cookie key: %w", err)
+	}
+	sealKeys, err := sealKeys(cfg)
+	if err != nil {
+		return fmt.Errorf("seal key: %w", err)
 	}
 	db, err := openDatabase(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closing(ctx, db.close)) }()
+	db.sealKeys = sealKeys
 
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	store, err := openStore(ctx, cfg, db, logger, key)
+	store, err := openStore(ctx, cfg, db, logger, cookieKey)
 	if err != nil {
 		return err
 	}
@@ -134,7 +145,11 @@ func run(ctx context.Context, cfg config, out io.Writer) (err error) {
 		return err
 	}
 	fmt.Fprintf(out, "The tea house is open: http://%s\n", browserAddress(cfg.addr, listener.Addr()))
-	fmt.Fprintf(out, "Sessions are kept in %s\n", db.description)
+	sealed := ""
+	if len(sealKeys) > 0 {
+		sealed = ", sealed"
+	}
+	fmt.Fprintf(out, "Sessions are kept in %s%s\n", db.description, sealed)
 	fmt.Fprintln(out, "Ctrl-C closes it.")
 
 	// Without time limits a handful of slow clients can keep every connection busy.
@@ -176,12 +191,12 @@ func browserAddress(flag string, listening net.Addr) string {
 	return net.JoinHostPort(host, port)
 }
 
-// cookieKey returns the key that signs the cookies. It is made at the first start and
-// kept in a file, because a new key would log everybody out. In production it
-// comes from where your other secrets are kept; securecookie.GenerateRandomKey
-// makes one.
-func cookieKey(dir string) (key []byte, err error) {
-	const name, size = "cookie.key", 32
+// secretKey returns the key of a file, such as the one that signs the cookies. It is made
+// at the first start and kept, because a new key would sign everybody out. In
+// production it comes from where your other secrets are kept;
+// securecookie.GenerateRandomKey makes one.
+func secretKey(dir, name string) (key []byte, err error) {
+	const size = 32
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -202,9 +217,25 @@ func cookieKey(dir string) (key []byte, err error) {
 	}
 	key, err = hex.DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(key) != size {
-		return nil, fmt.Errorf("%s is damaged; without it a new key is made, and everybody logged out", filepath.Join(dir, name))
+		return nil, fmt.Errorf("%s is damaged; without it a new key is made, and everybody signed out", filepath.Join(dir, name))
 	}
 	return key, nil
+}
+
+// sealKeys returns the keys that encrypt the values of the sessions, or none: to begin
+// with, they are there to be looked at. Sealing that has begun goes on, because
+// without its key what was sealed could not be read.
+func sealKeys(cfg config) ([][]byte, error) {
+	const name = "seal.key"
+	_, err := os.Stat(filepath.Join(cfg.dir, name))
+	if errors.Is(err, fs.ErrNotExist) && !cfg.seal {
+		return nil, nil
+	}
+	key, err := secretKey(cfg.dir, name)
+	if err != nil {
+		return nil, err
+	}
+	return [][]byte{key}, nil // to change the key, put a new one in front
 }
 
 // database is where the sessions are.
@@ -213,6 +244,7 @@ type database struct {
 	name        string
 	address     string // the connection string without its secrets
 	description string
+	sealKeys    [][]byte // encrypt the values in it; none if they are readable
 	close       func(context.Context) error
 }
 
@@ -269,8 +301,13 @@ func openStore(ctx context.Context, cfg config, db *database, logger *slog.Logge
 			// With CrossOriginProtection below, against forged requests.
 			SameSite: http.SameSiteLaxMode,
 		},
-		Timeout: databaseTimeout,
-		Logger:  logger,
+		AbsoluteTimeout: longestSession,
+		// For the page "Your devices".
+		OwnerKey: keyUser,
+		Describe: describe,
+		SealKeys: db.sealKeys,
+		Timeout:  databaseTimeout,
+		Logger:   logger,
 	}
 	if cfg.uri == "" {
 		storeConfig.Cleanup = mongostore.Sweep // FerretDB 1 has no TTL index
@@ -280,18 +317,18 @@ func openStore(ctx context.Context, cfg config, db *database, logger *slog.Logge
 
 // shop is the application.
 type shop struct {
-	store     sessions.Store
+	store     *mongostore.Store
 	db        *database
 	log       *slog.Logger
 	templates *template.Template
 }
 
 // newShop returns the handler of the whole site.
-func newShop(store sessions.Store, db *database, logger *slog.Logger) (http.Handler, error) {
+func newShop(store *mongostore.Store, db *database, logger *slog.Logger) (http.Handler, error) {
 	gob.Register(Line{})
 
 	templates, err := template.New("").
-		Funcs(template.FuncMap{"euro": euro}).
+		Funcs(template.FuncMap{"ago": func(t time.Time) string { return ago(time.Now(), t) }, "euro": euro}).
 		ParseFS(files, "templates/*.html")
 	if err != nil {
 		return nil, fmt.Errorf("templates: %w", err)
@@ -309,6 +346,12 @@ func newShop(store sessions.Store, db *database, logger *slog.Logger) (http.Hand
 	cart.Handle("/add", s.handle(s.addToCart)).Methods(http.MethodPost)
 	cart.Handle("/quantity", s.handle(s.setQuantity)).Methods(http.MethodPost)
 	cart.Handle("/remove", s.handle(s.removeFromCart)).Methods(http.MethodPost)
+
+	devices := router.PathPrefix("/devices").Subrouter()
+	devices.Use(s.requireLogin)
+	devices.Handle("", s.handle(s.devices)).Methods(http.MethodGet, http.MethodHead)
+	devices.Handle("/sign-out", s.handle(s.signOutDevice)).Methods(http.MethodPost)
+	devices.Handle("/sign-out-others", s.handle(s.signOutOthers)).Methods(http.MethodPost)
 
 	router.PathPrefix("/static/").Handler(staticFiles()).Methods(http.MethodGet, http.MethodHead)
 	router.NotFoundHandler = http.HandlerFunc(s.notFound)
@@ -359,8 +402,8 @@ func (s *shop) handle(f func(http.ResponseWriter, *http.Request) error) http.Han
 // fail answers a request that an error has ended.
 func (s *shop) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, mongostore.ErrGone) {
-		// While this request was under way the visitor logged out in another
-		// window. What it wanted to change must not bring the session back.
+		// While this request was under way the visitor signed out, in another window or
+		// from another device. What it wanted to change must not bring the session back.
 		redirect(w, r, "/login?note=ended")
 		return
 	}
@@ -374,16 +417,16 @@ func (s *shop) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", "5")
 		s.render(w, http.StatusServiceUnavailable, "message.html", page{
 			Title: "We cannot reach our memory",
-			Text:  "The database that remembers you does not answer just now. You are not logged out and nothing in your cart is lost. Please try again in a moment.",
+			Text:  "The database that remembers you does not answer just now. You are not signed out and nothing in your cart is lost. Please try again in a moment.",
 			Retry: "/",
 		})
 		return
 	}
 	// Among others ErrCorrupt: a session of a type that is no longer registered, say.
-	// Logging out works even then.
+	// Signing out works even then.
 	s.render(w, http.StatusInternalServerError, "message.html", page{
 		Title:  "Something went wrong",
-		Text:   "That was our mistake, and we have noted it down. If it happens again, logging out and in again may help.",
+		Text:   "That was our mistake, and we have noted it down. If it happens again, signing out and in again may help.",
 		Retry:  "/",
 		LogOut: true,
 	})
@@ -392,23 +435,34 @@ func (s *shop) fail(w http.ResponseWriter, r *http.Request, err error) {
 // session returns the visitor's session. The error is one for fail.
 func (s *shop) session(r *http.Request) (*sessions.Session, error) {
 	session, err := s.store.Get(r, sessionName)
+	return session, s.ignoreCookieError(r, err)
+}
+
+func (s *shop) ignoreCookieError(r *http.Request, err error) error {
 	var cookieError securecookie.Error
 	if errors.As(err, &cookieError) {
 		// The cookie is not of our making, or was signed with a key that we no
-		// longer use. The session is new: the visitor can log in.
+		// longer use. The session is new: the visitor can sign in.
 		s.log.InfoContext(r.Context(), "cookie ignored", "error", err)
-		return session, nil
+		return nil
 	}
-	return session, err
+	return err
 }
 
-// userOf returns the name of who is logged in, or "".
+// userOf returns the name of who is signed in, or "".
 func userOf(session *sessions.Session) string {
 	user, _ := session.Values[keyUser].(string)
 	return user
 }
 
-// requireLogin sends visitors who are not logged in to the login page.
+// ended reports whether the visitor's session is gone: the cookie was for one, but it has
+// expired, or was signed out from another device.
+func ended(r *http.Request, session *sessions.Session) bool {
+	_, err := r.Cookie(sessionName)
+	return session.IsNew && err == nil
+}
+
+// requireLogin sends visitors who are not signed in to the login page.
 func (s *shop) requireLogin(next http.Handler) http.Handler {
 	return s.handle(func(w http.ResponseWriter, r *http.Request) error {
 		session, err := s.session(r)
@@ -419,20 +473,24 @@ func (s *shop) requireLogin(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return nil
 		}
-		note := "first"
-		if _, err := r.Cookie(sessionName); err == nil {
-			note = "ended" // there was a session once
+		if ended(r, session) {
+			redirect(w, r, "/login?note=ended")
+		} else {
+			redirect(w, r, "/login?note=first")
 		}
-		redirect(w, r, "/login?note="+note)
 		return nil
 	})
 }
 
-// home shows the teas and, to those who are logged in, the cart and the session.
+// home shows the teas and, to those who are signed in, the cart and the session.
 func (s *shop) home(w http.ResponseWriter, r *http.Request) error {
 	session, err := s.session(r)
 	if err != nil {
 		return err
+	}
+	if ended(r, session) {
+		redirect(w, r, "/login?note=ended") // rather than leave them to wonder
+		return nil
 	}
 	data := page{Title: "Loose-leaf tea", Note: noteOf(r), Teas: teas}
 	// Those who only look around are given no session: it would cost a document
@@ -440,11 +498,7 @@ func (s *shop) home(w http.ResponseWriter, r *http.Request) error {
 	if data.User = userOf(session); data.User != "" {
 		visits, _ := session.Values[keyVisits].(int)
 		session.Values[keyVisits] = visits + 1
-		for _, flash := range session.Flashes() { // this takes them out of the session
-			if text, ok := flash.(string); ok {
-				data.Flashes = append(data.Flashes, text)
-			}
-		}
+		data.Flashes = flashesOf(session)
 		// Before the page is written, since Save sets a header.
 		if err := session.Save(r, w); err != nil {
 			return err
@@ -456,6 +510,17 @@ func (s *shop) home(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// flashesOf takes the messages for the visitor out of the session.
+func flashesOf(session *sessions.Session) []string {
+	var texts []string
+	for _, flash := range session.Flashes() {
+		if text, ok := flash.(string); ok {
+			texts = append(texts, text)
+		}
+	}
+	return texts
+}
+
 func (s *shop) loginForm(w http.ResponseWriter, r *http.Request) error {
 	session, err := s.session(r)
 	if err != nil {
@@ -465,7 +530,18 @@ func (s *shop) loginForm(w http.ResponseWriter, r *http.Request) error {
 		redirect(w, r, "/")
 		return nil
 	}
-	s.render(w, http.StatusOK, "login.html", page{Title: "Log in", Note: noteOf(r)})
+	data := page{Title: "Sign in", Note: noteOf(r)}
+	if ended(r, session) {
+		data.Note = notes["ended"]
+		// The explanation is given, so the cookie can go. It is not taken at the redirect that
+		// led here: a request that was sent just before a login in another tab may
+		// be answered after it, and would take the new cookie.
+		session.Options.MaxAge = -1
+		if err := session.Save(r, w); err != nil {
+			return err
+		}
+	}
+	s.render(w, http.StatusOK, "login.html", data)
 	return nil
 }
 
@@ -478,21 +554,30 @@ func (s *shop) login(w http.ResponseWriter, r *http.Request) error {
 	name, remember := strings.TrimSpace(r.PostFormValue("name")), r.PostFormValue("remember") != ""
 	if problem := nameProblem(name); problem != "" {
 		s.render(w, http.StatusUnprocessableEntity, "login.html", page{
-			Title: "Log in", Name: name, Remember: remember, Problem: problem,
+			Title: "Sign in", Name: name, Remember: remember, Problem: problem,
 		})
 		return nil
 	}
-	// A login starts afresh, under a new ID: if somebody else knew the old one
-	// (they may have planted it), it is worth nothing now.
-	session.ID = ""
-	clear(session.Values)
+	if userOf(session) != "" {
+		// What is in that session, and since when it exists, is not this login's.
+		if err := s.store.Remove(r.Context(), session); err != nil {
+			return err
+		}
+		session, err = s.store.New(r, sessionName)
+		if err = s.ignoreCookieError(r, err); err != nil {
+			return err
+		}
+	}
 	session.Values[keyUser] = name
 	session.AddFlash("Welcome, " + name + ".")
 	session.Options.MaxAge = browserSession
 	if remember {
 		session.Options.MaxAge = rememberMe // kept by the session on later requests
 	}
-	if err := session.Save(r, w); err != nil {
+	// With a login a session gets a fresh ID: if somebody else knew the old one (they may
+	// have planted it), it is worth nothing now. Here visitors have no session
+	// before, but where they do, this line makes the difference.
+	if err := s.store.Renew(r, w, session); err != nil {
 		return err
 	}
 	redirect(w, r, "/")
@@ -517,7 +602,7 @@ func nameProblem(name string) string {
 func (s *shop) logout(w http.ResponseWriter, r *http.Request) error {
 	session, err := s.session(r)
 	if err != nil {
-		s.log.WarnContext(r.Context(), "logging out of a session that cannot be read", "error", err)
+		s.log.WarnContext(r.Context(), "signing out of a session that cannot be read", "error", err)
 	}
 	session.Options.MaxAge = -1
 	if err := session.Save(r, w); err != nil {
@@ -612,25 +697,20 @@ func redirect(w http.ResponseWriter, r *http.Request, target string) {
 	http.Redirect(w, r, target, http.StatusSeeOther)
 }
 
-// noteOf returns what to tell visitors who have no session to keep a flash message
-// in. The address names one of our texts, and never brings its own.
-func noteOf(r *http.Request) string {
-	switch r.URL.Query().Get("note") {
-	case "out":
-		return "You are logged out."
-	case "ended":
-		return "Your session has ended: you logged out elsewhere, or were away for long. Please log in again."
-	case "first":
-		return "Please log in first."
-	default:
-		return ""
-	}
+// notes are for visitors who have no session to keep a flash message in. The address
+// names one of them, and never brings a text of its own.
+var notes = map[string]string{
+	"out":   "You are signed out.",
+	"ended": "You were signed out: from another device, or because you were away for long. Please sign in again.",
+	"first": "Please sign in first.",
 }
+
+func noteOf(r *http.Request) string { return notes[r.URL.Query().Get("note")] }
 
 // page is what the templates show.
 type page struct {
 	Title   string
-	User    string // "" if nobody is logged in
+	User    string // "" if nobody is signed in
 	Flashes []string
 	Note    string
 
@@ -640,6 +720,9 @@ type page struct {
 	Total   int // cents
 	Session *panel
 
+	// devices.html
+	Devices []device // the one at hand first
+
 	// login.html
 	Name     string
 	Remember bool
@@ -648,6 +731,7 @@ type page struct {
 	// message.html
 	Text   string
 	Retry  string // address
+	Back   string // address, if not the shop's
 	LogOut bool
 }
 
@@ -669,6 +753,7 @@ type panel struct {
 	Cookie     string
 	Secure     bool
 	Remembered bool
+	Sealed     bool
 	Visits     int
 	Keys       int
 	Address    string
@@ -681,6 +766,7 @@ func (s *shop) panelOf(session *sessions.Session) *panel {
 		Cookie:     session.Name(),
 		Secure:     session.Options.Secure,
 		Remembered: session.Options.MaxAge > 0,
+		Sealed:     len(s.db.sealKeys) > 0,
 		Visits:     visits,
 		Keys:       len(session.Values),
 		Address:    s.db.address,

@@ -20,7 +20,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -71,11 +70,14 @@ type site struct {
 
 var databases atomic.Int64
 
-// newSite opens a shop on the server of the URI. With wrap the test gets between the
-// shop and its store.
-func newSite(t *testing.T, uri string, wrap func(*mongostore.Store) sessions.Store) *site {
+// newSite opens a shop on the server of the URI, which seals its sessions if there are
+// keys to do so.
+func newSite(t *testing.T, uri string, sealKeys ...[]byte) *site {
 	t.Helper()
-	db := &database{uri: uri, name: fmt.Sprintf("test%d", databases.Add(1)), address: "mongodb://db.example/test"}
+	db := &database{
+		uri: uri, name: fmt.Sprintf("test%d", databases.Add(1)), address: "mongodb://db.example/test",
+		sealKeys: sealKeys,
+	}
 	log := &lockedBuffer{}
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	store, err := openStore(t.Context(), config{}, db, logger, bytes.Repeat([]byte("k"), 32))
@@ -90,11 +92,7 @@ func newSite(t *testing.T, uri string, wrap func(*mongostore.Store) sessions.Sto
 			t.Logf("the shop's log:\n%s", log)
 		}
 	})
-	var sessionStore sessions.Store = store
-	if wrap != nil {
-		sessionStore = wrap(store)
-	}
-	handler, err := newShop(sessionStore, db, logger)
+	handler, err := newShop(store, db, logger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +116,7 @@ func (s *site) documents(t *testing.T) *mongo.Collection {
 type browser struct {
 	t      *testing.T
 	base   string
+	agent  string // what it says it is
 	client *http.Client
 }
 
@@ -127,7 +126,7 @@ func newBrowser(t *testing.T, base string) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &browser{t: t, base: base, client: &http.Client{
+	return &browser{t: t, base: base, agent: "Go-http-client/1.1", client: &http.Client{
 		Jar:           jar,
 		Timeout:       patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -150,12 +149,17 @@ func (b *browser) get(path string) response {
 // post sends a form. The fields are names and values in turn.
 func (b *browser) post(path string, fields ...string) response {
 	b.t.Helper()
+	return b.do(http.MethodPost, path, http.Header{"Content-Type": {formType}}, form(fields...))
+}
+
+const formType = "application/x-www-form-urlencoded"
+
+func form(fields ...string) io.Reader {
 	form := url.Values{}
 	for i := 0; i < len(fields); i += 2 {
 		form.Set(fields[i], fields[i+1])
 	}
-	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
-	return b.do(http.MethodPost, path, header, strings.NewReader(form.Encode()))
+	return strings.NewReader(form.Encode())
 }
 
 // do may be called by other goroutines than the test's.
@@ -166,6 +170,7 @@ func (b *browser) do(method, path string, header http.Header, body io.Reader) re
 		b.t.Error(err)
 		return response{}
 	}
+	r.Header.Set("User-Agent", b.agent)
 	maps.Copy(r.Header, header)
 	answer, err := b.client.Do(r)
 	if err != nil {
@@ -220,6 +225,13 @@ func (r response) redirectsTo(t *testing.T, target string) {
 	}
 }
 
+func (r response) takesCookie(t *testing.T) {
+	t.Helper()
+	if r.setCookie == nil || r.setCookie.MaxAge >= 0 {
+		t.Errorf("the cookie does not expire: %v", r.setCookie)
+	}
+}
+
 // shows checks the status and what is, or after a "!" is not, on the page.
 func (r response) shows(t *testing.T, status int, texts ...string) {
 	t.Helper()
@@ -247,7 +259,7 @@ func packs(tea string, n int) string {
 
 func TestLookingAroundLeavesNothing(t *testing.T) {
 	t.Parallel()
-	site := newSite(t, testURI, nil)
+	site := newSite(t, testURI)
 	b := newBrowser(t, site.url)
 	for _, path := range []string{"/", "/login", "/nowhere", "/static/style.css"} {
 		if got := b.get(path); got.setCookie != nil {
@@ -261,7 +273,7 @@ func TestLookingAroundLeavesNothing(t *testing.T) {
 
 func TestLogin(t *testing.T) {
 	t.Parallel()
-	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b := newBrowser(t, newSite(t, testURI).url)
 	b.get("/").shows(t, 200, noHello, `href="/login"`)
 	b.post("/login", "name", "  Ada ").redirectsTo(t, "/")
 	b.get("/").shows(t, 200, helloAda, `<p class="flash" role="status">Welcome, Ada.</p>`, visits(1))
@@ -272,7 +284,7 @@ func TestLogin(t *testing.T) {
 
 func TestLoginRefusesNames(t *testing.T) {
 	t.Parallel()
-	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b := newBrowser(t, newSite(t, testURI).url)
 	for _, name := range []string{"", "  ", strings.Repeat("x", maxName+1), "a\x00b", "\xff"} {
 		got := b.post("/login", "name", name, "remember", "yes")
 		got.shows(t, http.StatusUnprocessableEntity, `role="alert"`, `aria-invalid="true"`, " checked")
@@ -287,14 +299,14 @@ func TestLoginRefusesNames(t *testing.T) {
 
 func TestNameIsEscaped(t *testing.T) {
 	t.Parallel()
-	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b := newBrowser(t, newSite(t, testURI).url)
 	b.login(`<b>"Bob"</b>`)
-	b.get("/").shows(t, 200, "Hello, </span><strong>&lt;b&gt;", "!<b>", `{"values.user": &#34;&lt;b&gt;\&#34;Bob`)
+	b.get("/").shows(t, 200, "Hello, </span><strong>&lt;b&gt;", "!<b>", `{owner: &#34;&lt;b&gt;\&#34;Bob`)
 }
 
 func TestLoginStartsAfresh(t *testing.T) {
 	t.Parallel()
-	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b := newBrowser(t, newSite(t, testURI).url)
 	b.login("Eve")
 	b.post("/cart/assam/add")
 	before := b.cookie()
@@ -303,12 +315,40 @@ func TestLoginStartsAfresh(t *testing.T) {
 		t.Errorf("cookie %q after the login, %q before", after, before)
 	}
 	b.get("/").shows(t, 200, helloAda, "!Eve", "Nothing in it yet")
-	b.replay(before).shows(t, 200, noHello)
+	b.replay(before).redirectsTo(t, "/login?note=ended")
+}
+
+// A session that somebody has planted in the visitor's browser, whoever made it.
+func TestLoginRenewsSession(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, testURI)
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	w := httptest.NewRecorder()
+	session, err := site.store.New(r, sessionName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session.Values["planted"] = true
+	if err := site.store.Save(r, w, session); err != nil {
+		t.Fatal(err)
+	}
+	planted, _, _ := strings.Cut(w.Header().Get("Set-Cookie"), ";")
+
+	b := newBrowser(t, site.url)
+	b.replay(planted).shows(t, 200, noHello)
+	header := http.Header{"Cookie": {planted}, "Content-Type": {formType}}
+	b.do(http.MethodPost, "/login", header, form("name", "Ada")).redirectsTo(t, "/")
+	b.get("/").shows(t, 200, helloAda)
+	if b.cookie() == planted {
+		t.Error("the login keeps the session's ID")
+	}
+	b.replay(planted).redirectsTo(t, "/login?note=ended")
+	site.wantSessions(t, 1)
 }
 
 func TestRememberMe(t *testing.T) {
 	t.Parallel()
-	site := newSite(t, testURI, nil)
+	site := newSite(t, testURI)
 	for _, tt := range []struct {
 		name     string
 		remember bool
@@ -357,7 +397,7 @@ func TestSecureFlag(t *testing.T) {
 
 func TestCart(t *testing.T) {
 	t.Parallel()
-	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b := newBrowser(t, newSite(t, testURI).url)
 	b.login("Ada")
 	b.post("/cart/sencha/add").redirectsTo(t, "/")
 	b.get("/").shows(t, 200, packs("sencha", 1), "Sencha is in your cart.", "<strong>€7.80</strong>")
@@ -381,15 +421,15 @@ func TestCart(t *testing.T) {
 
 func TestCartNeedsLogin(t *testing.T) {
 	t.Parallel()
-	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b := newBrowser(t, newSite(t, testURI).url)
 	b.post("/cart/sencha/add").redirectsTo(t, "/login?note=first")
-	b.get("/login?note=first").shows(t, 200, `role="status">Please log in first.`)
+	b.get("/login?note=first").shows(t, 200, `role="status">Please sign in first.`)
 	b.get("/login?note=%3Cb%3E").shows(t, 200, "!role=\"status\"")
 }
 
 func TestLogout(t *testing.T) {
 	t.Parallel()
-	site := newSite(t, testURI, nil)
+	site := newSite(t, testURI)
 	one, two := newBrowser(t, site.url), newBrowser(t, site.url)
 	one.login("Ada")
 	two.login("Ada")
@@ -398,11 +438,9 @@ func TestLogout(t *testing.T) {
 
 	out := one.post("/logout")
 	out.redirectsTo(t, "/?note=out")
-	if out.setCookie == nil || out.setCookie.MaxAge >= 0 {
-		t.Errorf("the cookie does not expire: %v", out.setCookie)
-	}
-	one.get("/?note=out").shows(t, 200, noHello, "You are logged out.")
-	one.replay(old).shows(t, 200, noHello)
+	out.takesCookie(t)
+	one.get("/?note=out").shows(t, 200, noHello, "You are signed out.")
+	one.replay(old).redirectsTo(t, "/login?note=ended")
 	two.get("/").shows(t, 200, helloAda)
 
 	// A page that was open all the time, in a browser that kept the cookie.
@@ -411,50 +449,51 @@ func TestLogout(t *testing.T) {
 	one.post("/logout").redirectsTo(t, "/?note=out") // the button, pressed twice
 }
 
-// interrupted is a store that calls a function before each Save of a request to a path.
-type interrupted struct {
-	*mongostore.Store
-	path string
-	f    func()
+// interrupted posts a form and calls f while the request is under way: its session is
+// loaded, and the form not read yet. A server asks for the body of a request with
+// "Expect: 100-continue" when a handler reads it, and not before.
+func (b *browser) interrupted(f func(), path string, fields ...string) response {
+	b.t.Helper()
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.ExpectContinueTimeout = patience
+	defer transport.CloseIdleConnections()
+	patient := *b
+	patient.client = &http.Client{Transport: transport, Jar: b.client.Jar, Timeout: patience, CheckRedirect: b.client.CheckRedirect}
+
+	body := io.MultiReader(readerFunc(func([]byte) (int, error) { f(); return 0, io.EOF }), form(fields...))
+	header := http.Header{"Content-Type": {formType}, "Expect": {"100-continue"}}
+	return patient.do(http.MethodPost, path, header, body)
 }
 
-func (s *interrupted) Get(r *http.Request, name string) (*sessions.Session, error) {
-	return sessions.GetRegistry(r).Get(s, name)
-}
+type readerFunc func([]byte) (int, error)
 
-func (s *interrupted) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
-	if r.URL.Path == s.path {
-		s.f()
-	}
-	return s.Store.Save(r, w, session)
-}
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestLogoutWhileRequestIsUnderWay(t *testing.T) {
 	t.Parallel()
-	stop := &interrupted{path: "/cart/assam/add"}
-	site := newSite(t, testURI, func(store *mongostore.Store) sessions.Store {
-		stop.Store = store
-		return stop
-	})
+	site := newSite(t, testURI)
 	b := newBrowser(t, site.url)
 	b.login("Ada")
 	cookie := http.Header{"Cookie": {b.cookie()}}
-	stop.f = func() { newBrowser(t, site.url).do(http.MethodPost, "/logout", cookie, nil) }
+	logout := func() { newBrowser(t, site.url).do(http.MethodPost, "/logout", cookie, nil) }
 
-	late := b.post("/cart/assam/add")
+	late := b.interrupted(logout, "/cart/assam/quantity", "quantity", "5")
 	late.redirectsTo(t, "/login?note=ended")
 	if late.setCookie != nil {
 		t.Errorf("the late request sets a cookie: %v", late.setCookie)
 	}
-	b.get("/login?note=ended").shows(t, 200, "Your session has ended", `name="remember"`)
+	if n, err := site.store.Count(t.Context()); err != nil || n != 0 {
+		t.Errorf("%d sessions (error %v)", n, err)
+	}
+	b.get("/login?note=ended").shows(t, 200, "You were signed out", `name="remember"`)
 	b.get("/").shows(t, 200, noHello)
 	b.login("Ada")
-	b.get("/").shows(t, 200, helloAda)
+	b.get("/").shows(t, 200, helloAda, "Nothing in it yet")
 }
 
 func TestConcurrentRequestsLoseNothing(t *testing.T) {
 	t.Parallel()
-	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b := newBrowser(t, newSite(t, testURI).url)
 	b.login("Ada")
 	cookie := http.Header{"Cookie": {b.cookie()}}
 	var wg sync.WaitGroup
@@ -472,10 +511,13 @@ func TestConcurrentRequestsLoseNothing(t *testing.T) {
 
 func TestCookieThatDoesNotVerify(t *testing.T) {
 	t.Parallel()
-	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b := newBrowser(t, newSite(t, testURI).url)
 	for _, cookie := range []string{"x", "MTIzfGFiY3xkZWY=", strings.Repeat("A", 5000)} {
 		header := http.Header{"Cookie": {sessionName + "=" + cookie}}
-		b.do(http.MethodGet, "/", header, nil).shows(t, 200, noHello)
+		b.do(http.MethodGet, "/", header, nil).redirectsTo(t, "/login?note=ended")
+		login := b.do(http.MethodGet, "/login", header, nil)
+		login.shows(t, 200, "You were signed out")
+		login.takesCookie(t)
 		b.do(http.MethodPost, "/logout", header, nil).redirectsTo(t, "/?note=out")
 	}
 }
@@ -484,7 +526,7 @@ func TestCookieThatDoesNotVerify(t *testing.T) {
 // can get rid of it.
 func TestUnreadableSession(t *testing.T) {
 	t.Parallel()
-	site := newSite(t, testURI, nil)
+	site := newSite(t, testURI)
 	b := newBrowser(t, site.url)
 	b.login("Ada")
 	documents := site.documents(t)
@@ -511,7 +553,7 @@ func TestOutage(t *testing.T) {
 	dir := t.TempDir()
 	server := startServer(t, embedded.Config{Dir: dir})
 	// So that the test need not wait as long as a visitor.
-	site := newSite(t, server.URI()+"?serverSelectionTimeoutMS=300", nil)
+	site := newSite(t, server.URI()+"?serverSelectionTimeoutMS=300")
 	stays, leaves := newBrowser(t, site.url), newBrowser(t, site.url)
 	stays.login("Ada")
 	stays.post("/cart/sencha/add")
@@ -523,26 +565,29 @@ func TestOutage(t *testing.T) {
 	}
 	before := stays.cookie()
 	down := map[string]response{
-		"GET /":       stays.get("/"),
-		"GET /login":  stays.get("/login"),
-		"POST cart":   stays.post("/cart/assam/add"),
-		"POST /login": newBrowser(t, site.url).post("/login", "name", "Bob"),
+		"GET /":        stays.get("/"),
+		"GET /login":   stays.get("/login"),
+		"GET /devices": stays.get("/devices"),
+		"POST cart":    stays.post("/cart/assam/add"),
+		"POST device":  stays.post("/devices/sign-out", "key", "x"),
+		"POST devices": stays.post("/devices/sign-out-others"),
+		"POST /login":  newBrowser(t, site.url).post("/login", "name", "Bob"),
 	}
 	for request, got := range down {
-		got.shows(t, 503, "You are not logged out", "Try again")
+		got.shows(t, 503, "You are not signed out", "Try again")
 		if got.header.Get("Retry-After") == "" || got.setCookie != nil {
 			t.Errorf("%s: Retry-After %q, Set-Cookie %v", request, got.header.Get("Retry-After"), got.setCookie)
 		}
 	}
-	newBrowser(t, site.url).get("/").shows(t, 200, "Log in") // needs no database
-	leaves.post("/logout").redirectsTo(t, "/?note=out")      // is a promise
+	newBrowser(t, site.url).get("/").shows(t, 200, "Sign in") // needs no database
+	leaves.post("/logout").redirectsTo(t, "/?note=out")       // is a promise
 
 	startServer(t, embedded.Config{Dir: dir, Addr: strings.TrimSuffix(strings.TrimPrefix(server.URI(), "mongodb://"), "/")})
 	if stays.cookie() != before {
 		t.Error("the outage changed the cookie")
 	}
 	stays.get("/").shows(t, 200, helloAda, packs("sencha", 1), "!"+packs("assam", 1))
-	leaves.replay(left).shows(t, 200, noHello)
+	leaves.replay(left).redirectsTo(t, "/login?note=ended")
 	until(t, "the logout reaches the database", func() bool {
 		n, err := site.store.Count(t.Context())
 		return err == nil && n == 1
@@ -587,10 +632,10 @@ func until(t *testing.T, what string, condition func() bool) {
 
 func TestForgedForms(t *testing.T) {
 	t.Parallel()
-	site := newSite(t, testURI, nil)
+	site := newSite(t, testURI)
 	b := newBrowser(t, site.url)
 	b.login("Ada")
-	for _, path := range []string{"/cart/assam/add", "/logout", "/login"} {
+	for _, path := range []string{"/cart/assam/add", "/logout", "/login", "/devices/sign-out", "/devices/sign-out-others"} {
 		for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"} {
 			got := b.do(http.MethodPost, path, http.Header{name: {value}}, nil)
 			got.shows(t, 403, "That form came from another site")
@@ -605,7 +650,7 @@ func TestForgedForms(t *testing.T) {
 
 func TestHeadersAndStatus(t *testing.T) {
 	t.Parallel()
-	b := newBrowser(t, newSite(t, testURI, nil).url)
+	b := newBrowser(t, newSite(t, testURI).url)
 	for _, tt := range []struct {
 		method, path string
 		status       int
@@ -620,6 +665,9 @@ func TestHeadersAndStatus(t *testing.T) {
 		{"GET", "/templates/home.html", 404, "no-store"},
 		{"GET", "/nowhere", 404, "no-store"},
 		{"GET", "/logout", 405, "no-store"},
+		{"GET", "/devices", 303, "no-store"},
+		{"HEAD", "/devices", 303, "no-store"},
+		{"GET", "/devices/sign-out", 404, "no-store"},
 		{"GET", "/cart/assam/add", 404, "no-store"}, // 405 does not get out of mux's subrouters
 		{"DELETE", "/", 405, "no-store"},
 		{"POST", "/cart/assam/steal", 404, "no-store"},
@@ -678,18 +726,21 @@ func TestBrowserAddress(t *testing.T) {
 	}
 }
 
-func TestCookieKey(t *testing.T) {
+func TestSecretKey(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "not", "made", "yet")
-	first, err := cookieKey(dir)
+	first, err := secretKey(dir, "cookie.key")
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := cookieKey(dir)
+	again, err := secretKey(dir, "cookie.key")
 	if err != nil || !bytes.Equal(first, again) || len(first) != 32 {
 		t.Errorf("%d bytes, the same again: %t (error %v)", len(first), bytes.Equal(first, again), err)
 	}
-	if other, err := cookieKey(t.TempDir()); err != nil || bytes.Equal(first, other) {
+	if other, err := secretKey(dir, "seal.key"); err != nil || bytes.Equal(first, other) {
+		t.Errorf("another file has the same key (error %v)", err)
+	}
+	if other, err := secretKey(t.TempDir(), "cookie.key"); err != nil || bytes.Equal(first, other) {
 		t.Errorf("another folder has the same key (error %v)", err)
 	}
 	file := filepath.Join(dir, "cookie.key")
@@ -704,7 +755,7 @@ func TestCookieKey(t *testing.T) {
 		if err := os.WriteFile(file, []byte(damaged), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := cookieKey(dir); err == nil || !strings.Contains(err.Error(), "is damaged") {
+		if _, err := secretKey(dir, "cookie.key"); err == nil || !strings.Contains(err.Error(), "is damaged") {
 			t.Errorf("file %q: error %v", damaged, err)
 		}
 	}

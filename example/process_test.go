@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"net"
 	"os"
@@ -123,6 +124,56 @@ func TestRestart(t *testing.T) {
 	second.signal(t, os.Interrupt)
 	if code, out := second.ends(t); code != 0 {
 		t.Errorf("exit code %d, output %q", code, out)
+	}
+}
+
+// The files of the database hold no value of a sealed session, and sealing goes on
+// without the flag.
+func TestSeal(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		flags    []string
+		readable bool
+	}{
+		{"no", nil, true},
+		{"yes", []string{"-seal"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			data := t.TempDir()
+			args := []string{"-data", data, "-addr", "localhost:0"}
+			first := start(t, "", append(args, tt.flags...)...)
+			if database := first.opened(t); strings.HasSuffix(database, ", sealed") == tt.readable {
+				t.Errorf("the database is said to be %s", database)
+			}
+			b := newBrowser(t, first.url)
+			b.login("Ada")
+			b.post("/cart/oolong/add") // leaves a message in the session
+			first.signal(t, os.Interrupt)
+			if code, out := first.ends(t); code != 0 {
+				t.Fatalf("exit code %d, output %q", code, out)
+			}
+			var found bool
+			err := filepath.WalkDir(filepath.Join(data, "db"), func(path string, entry os.DirEntry, err error) error {
+				if err != nil || entry.IsDir() {
+					return err
+				}
+				content, err := os.ReadFile(path)
+				found = found || bytes.Contains(content, []byte("Oolong is in your cart."))
+				return err
+			})
+			if err != nil || found != tt.readable {
+				t.Errorf("the files show the values: %t (error %v)", found, err)
+			}
+
+			second := start(t, "", args...)
+			if database := second.opened(t); strings.HasSuffix(database, ", sealed") == tt.readable {
+				t.Errorf("the database is then said to be %s", database)
+			}
+			b.base = second.url
+			b.get("/").shows(t, 200, helloAda, packs("oolong", 1))
+		})
 	}
 }
 
