@@ -239,11 +239,8 @@ func (s *Store) deleteBatch(ctx context.Context, expired bson.D) (n int64, more 
 		ids[i] = found[i].ID
 	}
 	// Another request may just have prolonged one of them.
-	res, err := s.coll.DeleteMany(ctx, append(bson.D{{Key: fieldID, Value: bson.D{{Key: "$in", Value: ids}}}}, expired...))
-	if err != nil {
-		return 0, false, unavailable(err)
-	}
-	return res.DeletedCount, len(found) == sweepBatch, nil
+	n, err = s.deleteDocuments(ctx, append(bson.D{{Key: fieldID, Value: bson.D{{Key: "$in", Value: ids}}}}, expired...))
+	return n, err == nil && len(found) == sweepBatch, err
 }
 
 // Count returns how many sessions are alive.

@@ -32,6 +32,12 @@ type Info struct {
 	Details   map[string]string // what [Config.Describe] told; nil if nothing
 }
 
+// Is reports whether the session that is described is the given one, as to mark "this
+// device" in a list.
+func (i Info) Is(session *sessions.Session) bool {
+	return session != nil && session.ID != "" && i.Key == keyOf(session.ID)
+}
+
 // encodeOwner gives the BSON value of an owner: a string, an integer, an ObjectID or
 // binary, whatever Go type it has. nil and the empty string are no owner, and a
 // value of kind 0.
@@ -241,7 +247,8 @@ func (s *Store) Revoke(ctx context.Context, key string) error {
 	return nil
 }
 
-// RevokeAll ends all sessions of an owner, except those given, and returns how many. The
+// RevokeAll ends all sessions of an owner, except those given, and returns how
+// many; on an error, how many by then. The
 // exceptions are sessions that this store loaded or saved; another one is an
 // error, before anything is ended.
 func (s *Store) RevokeAll(ctx context.Context, owner any, except ...*sessions.Session) (int64, error) {
@@ -262,12 +269,28 @@ func (s *Store) RevokeAll(ctx context.Context, owner any, except ...*sessions.Se
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
+	var total int64
+	for {
+		n, err := s.deleteDocuments(ctx, filter)
+		total += n
+		if err != nil {
+			return total, fmt.Errorf("mongostore: revoke sessions: %w", err)
+		}
+		if n == 0 {
+			return total, nil
+		}
+		// A deletion of many is not atomic: a renewal may have put its new
+		// document where the server had already looked.
+	}
+}
+
+func (s *Store) deleteDocuments(ctx context.Context, filter any) (int64, error) {
 	res, err := s.coll.DeleteMany(ctx, filter)
 	if err != nil {
-		return 0, fmt.Errorf("mongostore: revoke sessions: %w", writeError(err))
+		return 0, writeError(err)
 	}
 	if !res.Acknowledged {
-		return 0, fmt.Errorf("mongostore: revoke sessions: %w", errUnacknowledged)
+		return 0, errUnacknowledged
 	}
 	return res.DeletedCount, nil
 }

@@ -75,6 +75,9 @@ func TestSessions(t *testing.T) {
 	var keys []string
 	for _, info := range infos {
 		keys = append(keys, info.Key)
+		if !info.Is(browsers[0].load()) && !info.Is(browsers[1].load()) && !info.Is(browsers[2].load()) || info.Is(expired) || info.Is(nil) {
+			t.Errorf("info of another session: %+v", info)
+		}
 		if info.Name != name || info.Owner != "ada" || info.Details["device"] != "" || info.Details["a.b"] != "\uFFFD" {
 			t.Errorf("info: %+v", info)
 		}

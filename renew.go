@@ -170,6 +170,10 @@ func (s *Store) abandon(ctx context.Context, key string) {
 // carryOver brings into rec what changed from base to theirs, save for the keys that
 // rec itself changed. The values that came in are put into values.
 func (rec *record) carryOver(base, theirs *record, theirValues, values map[any]any) {
+	rec.rev = max(rec.rev, theirs.rev)
+	if base.owner.kind != 0 && !rec.owner.equal(base.owner) {
+		return // what one user does is no matter of the next one
+	}
 	fields := maps.Clone(rec.fields)
 	for key, f := range theirs.fields {
 		if theirs.changed(base, key) && !rec.changed(base, key) {
@@ -190,7 +194,6 @@ func (rec *record) carryOver(base, theirs *record, theirValues, values map[any]a
 		rec.owner = theirs.owner
 	}
 	rec.fields = fields
-	rec.rev = max(rec.rev, theirs.rev)
 }
 
 // merge gives a session's values what [record.carryOver] brought into rec since base.

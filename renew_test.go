@@ -320,3 +320,22 @@ func TestConflict(t *testing.T) {
 		t.Errorf("after the logout: %v", err)
 	}
 }
+
+// TestRenewForAnotherOwner: what the former user's requests change meanwhile does not reach
+// the next one.
+func TestRenewForAnotherOwner(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	b := f.browser()
+	b.do(func(s *sessions.Session) { s.Values["user"] = "eve" })
+	session := b.load()
+	clear(session.Values)
+	session.Values["user"] = "ada"
+	b.clone().do(func(s *sessions.Session) { s.Values["cart"] = "of eve" })
+	if _, err := b.renew(session); err != nil {
+		t.Fatal(err)
+	}
+	if s := b.load(); len(s.Values) != 1 || s.Values["user"] != "ada" {
+		t.Errorf("values: %v", s.Values)
+	}
+}
