@@ -22,7 +22,8 @@ var errContended = errors.New("other requests changed the session all the while"
 //
 // Of renewals at once one wins, and the others get [ErrGone]; so does a renewal
 // after a logout. What another request changes meanwhile is carried over, and
-// appears in Values.
+// appears in Values; but not what it does for a former owner. (To change the user
+// altogether, remove the session and begin a new one: this one keeps its age.)
 //
 // The other errors are those of Save. When Renew returns nil, the old ID works
 // no more, in any process. When it returns an error, the session goes on under

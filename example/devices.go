@@ -3,8 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"fmt"
 	"net/http"
 	"slices"
@@ -124,7 +122,7 @@ func (s *shop) devicesOf(ctx context.Context, session *sessions.Session) ([]devi
 			Key:      info.Key,
 			Name:     deviceName(browser, system),
 			Handheld: system == "Android" || system == "iPhone" || system == "iPad",
-			Current:  info.Key == keyOf(session),
+			Current:  info.Is(session),
 			SignedIn: info.CreatedAt.UTC(),
 			Seen:     info.SeenAt.UTC(),
 		}
@@ -138,12 +136,6 @@ func (s *shop) devicesOf(ctx context.Context, session *sessions.Session) ([]devi
 		return nil, mongostore.ErrGone
 	}
 	return append(here, others...), nil
-}
-
-// keyOf returns what Info.Key is for a session: its ID, hashed, as in the database.
-func keyOf(session *sessions.Session) string {
-	sum := sha256.Sum256([]byte(session.ID))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // describe tells what the store keeps of a visitor's device beside the session. It is
