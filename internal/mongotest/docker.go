@@ -67,8 +67,12 @@ func startContainer(ctx context.Context, image string) (*Server, error) {
 	defer cancel(nil)
 	go func() {
 		code, err := pool.Client.WaitContainerWithContext(resource.Container.ID, ctx)
-		if err == nil {
+		var gone *docker.NoSuchContainer
+		switch {
+		case err == nil:
 			cancel(fmt.Errorf("the container ended with exit code %d", code))
+		case errors.As(err, &gone): // and removed itself before it could be asked
+			cancel(errors.New("the container ended at once"))
 		}
 	}()
 	if isMongod {
