@@ -202,7 +202,14 @@ func isExpiryIndex(keys bson.Raw) bool {
 // returns how many had been deleted by then.
 func (s *Store) DeleteExpired(ctx context.Context) (int64, error) {
 	var total int64
-	expired := bson.D{{Key: fieldExpiresAt, Value: bson.D{{Key: "$lte", Value: bson.NewDateTimeFromTime(time.Now())}}}}
+	now := time.Now()
+	until := func(field string, t time.Time) bson.D {
+		return bson.D{{Key: field, Value: bson.D{{Key: "$lte", Value: bson.NewDateTimeFromTime(t)}}}}
+	}
+	expired := until(fieldExpiresAt, now)
+	if timeout := s.cfg.AbsoluteTimeout; timeout > 0 {
+		expired = bson.D{{Key: "$or", Value: bson.A{expired, until(fieldCreatedAt, now.Add(-timeout))}}}
+	}
 	for {
 		n, more, err := s.deleteBatch(ctx, expired)
 		total += n

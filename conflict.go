@@ -19,6 +19,9 @@ const (
 	//			break
 	//		}
 	//	}
+	//
+	// After [ErrUnavailable] it is not known whether the save was carried out;
+	// repeated on a standalone server, it may find itself in conflict with itself.
 	Reject
 )
 

@@ -79,7 +79,9 @@ func (s *Store) Remove(ctx context.Context, session *sessions.Session) error {
 	if st.stored {
 		st.end()
 	}
-	s.removeOld(ctx, st)
+	if err := s.removeOld(ctx, st); err != nil {
+		return fmt.Errorf("mongostore: remove session: %w", unavailable(err))
+	}
 	return nil
 }
 

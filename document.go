@@ -79,6 +79,7 @@ func parseRecord(doc bson.Raw, key string, seals *sealer) (record, error) {
 			seen--
 		case fieldRev:
 			rec.rev, ok = v.integer()
+			ok = ok || v.kind == bson.TypeNull // of a document that has moved
 		case fieldCreatedAt:
 			rec.createdAt, ok = v.time()
 		case fieldSeenAt:
@@ -260,14 +261,16 @@ func (rec *record) newLifetime(old *record) bool {
 	return !equalAge(rec.maxAge, old.maxAge) || old.expiresAt.After(rec.expiresAt.Add(skew))
 }
 
-// markMoved gives the update that marks a document as moved to another.
+// markMoved gives the update that marks a document as moved to another. It also freezes
+// the document: MongoDB refuses to $inc a null, and with it the whole update, so that
+// no request's change is lost in a document that is about to be deleted.
+// https://www.mongodb.com/docs/manual/reference/operator/update/inc/
 func markMoved(key string) bson.Raw {
 	doc, start := openDocument(nil)
 	doc, at := openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, "$set"))
-	doc = closeDocument(appendStringElement(doc, fieldMovedTo, key), at)
-	doc, at = openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, "$inc"))
-	doc = closeDocument(appendNumber(doc, fieldRev, 1), at)
-	return closeDocument(doc, start)
+	doc = appendStringElement(doc, fieldMovedTo, key)
+	doc = appendHeader(doc, bson.TypeNull, fieldRev)
+	return closeDocument(closeDocument(doc, at), start)
 }
 
 // update gives the update that makes the document with the given _id, which was
@@ -308,10 +311,13 @@ func (rec *record) update(old *record, d *diff, key string, seals *sealer) bson.
 	case newAge:
 		unset = appendStringElement(unset, fieldMaxAge, "")
 	}
-	var count []byte
+	// A document that has moved refuses every $inc, also one by nothing: see
+	// markMoved.
+	var more int64
 	if !d.empty() || newAge {
-		count = appendNumber(count, fieldRev, 1)
+		more = 1
 	}
+	count := appendNumber(nil, fieldRev, more)
 
 	doc, start := openDocument(nil)
 	for _, operator := range []struct {

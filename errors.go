@@ -11,12 +11,14 @@ import (
 // The errors to test for with [errors.Is]. What the methods return wraps one of
 // these, and the cause beside it, if there is one.
 var (
-	// ErrGone is returned by [Store.Save] when the session was removed, or has
-	// expired, since it was loaded. Nothing is written and no cookie is sent:
-	// a logout stays a logout. [Store.New] gives a new session to go on with.
+	// ErrGone is returned by [Store.Save], [Store.Renew] and [Store.Persist]
+	// when the session was removed, or has expired, since it was loaded.
+	// Nothing is written and no cookie is sent: a logout stays a logout.
+	// [Store.New] gives a new session to go on with.
 	ErrGone = errors.New("session is gone")
 
-	// ErrConflict is returned by [Store.Save] under [Reject] when another request
+	// ErrConflict is returned by [Store.Save], [Store.Renew] and [Store.Persist] under
+	// [Reject] when another request
 	// has changed a key since the session was loaded that this one changed as
 	// well. Nothing is written.
 	ErrConflict = errors.New("session was changed by another request")
@@ -24,15 +26,16 @@ var (
 	// ErrNotFound is returned by [Store.Fetch] when no live session has the ID.
 	ErrNotFound = errors.New("session not found")
 
-	// ErrTooLarge is returned by [Store.Save] when the encoded values exceed
-	// [Config.MaxSize], or the document what the server accepts. Nothing is
-	// written.
+	// ErrTooLarge is returned by [Store.Save], [Store.Renew] and
+	// [Store.Persist] when the encoded values exceed [Config.MaxSize], or the
+	// document what the server accepts. Nothing is written.
 	ErrTooLarge = errors.New("session is too large")
 
 	// ErrCorrupt is returned by [Store.Get] and [Store.New], with a new session
-	// that refuses to be saved, when the stored session cannot be understood: it
-	// is damaged, of a newer format, or holds a type that is not registered
-	// with [encoding/gob.Register]. The document stays as it is.
+	// that refuses to be saved, and by [Store.Fetch], when the stored session
+	// cannot be understood: it is damaged, of a newer format, or holds a type
+	// that is not registered with [encoding/gob.Register]. The document stays
+	// as it is.
 	ErrCorrupt = errors.New("stored session cannot be read")
 
 	// ErrUnavailable is returned when the database could not be reached, did not
@@ -68,6 +71,7 @@ func (e discreet) Error() string {
 
 // Codes of the server's errors, as in its src/mongo/base/error_codes.yml.
 const (
+	codeTypeMismatch   = 14
 	codeObjectTooLarge = 10334
 	codeUpdateTooLarge = 17419
 )

@@ -296,3 +296,21 @@ func TestErrorsAreDiscreet(t *testing.T) {
 		}
 	}
 }
+
+// TestLateSaveAfterShorterLife: an expiry that another request has brought forward is not undone
+// by a slow one.
+func TestLateSaveAfterShorterLife(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	slow := b.load()
+	b.do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
+	eventually(t, "the session has expired", func() bool { return b.load().IsNew })
+	slow.Values["n"] = 1
+	if w, err := b.clone().save(slow); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
+		t.Errorf("error: %v", err)
+	}
+	if !b.load().IsNew {
+		t.Error("the session is back")
+	}
+}

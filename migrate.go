@@ -46,12 +46,16 @@ func (s *Store) takeOver(r *http.Request, session *sessions.Session, st *state, 
 
 // removeOld removes a session that was taken over from the store that it came from. A
 // CookieStore has nothing to remove, and its cookie has been replaced.
-func (s *Store) removeOld(ctx context.Context, st *state) {
+func (s *Store) removeOld(ctx context.Context, st *state) (err error) {
 	from := st.origin
 	if from == nil {
-		return
+		return nil
 	}
-	st.origin = nil
+	defer func() {
+		if err == nil {
+			st.origin = nil
+		}
+	}()
 	var own sessions.Options
 	if from.session.Options != nil {
 		own = *from.session.Options
@@ -59,10 +63,12 @@ func (s *Store) removeOld(ctx context.Context, st *state) {
 	own.MaxAge = -1
 	from.session.Options = &own
 	r := from.request.WithContext(context.WithoutCancel(ctx))
-	if err := s.cfg.MigrateFrom.Save(r, nowhere{}, from.session); err != nil {
+	if err = s.cfg.MigrateFrom.Save(r, nowhere{}, from.session); err != nil {
 		s.logger().WarnContext(ctx, "mongostore: migrated session not removed from the store it came from",
 			"error", err, "collection", s.coll.Name())
+		return err
 	}
+	return nil
 }
 
 // nowhere is a response that nobody gets.

@@ -175,3 +175,52 @@ func TestSkipEmpty(t *testing.T) {
 		}
 	}
 }
+
+// TestMigrateAndSkipEmpty: what was taken over is stored, be it emptied, so that the old session
+// does not come back.
+func TestMigrateAndSkipEmpty(t *testing.T) {
+	t.Parallel()
+	old := sessions.NewCookieStore(signingKey)
+	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom, c.SkipEmpty = old, true })
+	b := f.browser()
+	b.cookies[name] = cookieStoreCookie(t)
+	b.do(func(s *sessions.Session) { delete(s.Values, "user") })
+	if s := b.load(); s.Values["user"] != nil || s.IsNew {
+		t.Errorf("session: %+v", s)
+	}
+}
+
+// fullDisk is a store that has its sessions, and cannot remove them.
+type fullDisk struct{ *sessions.FilesystemStore }
+
+var errFull = errors.New("disk is full")
+
+func (fullDisk) Save(*http.Request, http.ResponseWriter, *sessions.Session) error { return errFull }
+
+// TestMigrateRemoveFails: Remove does not report what has not happened in the old store, and a
+// logout by cookie warns of it.
+func TestMigrateRemoveFails(t *testing.T) {
+	t.Parallel()
+	old := sessions.NewFilesystemStore(t.TempDir(), signingKey)
+	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = fullDisk{old} })
+	b := f.browser()
+	w := httptest.NewRecorder()
+	before, err := old.New(b.request(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Save(b.request(), w, before); err != nil {
+		t.Fatal(err)
+	}
+	b.receive(w)
+	session := b.load()
+	for range 2 {
+		if err := f.store.Remove(t.Context(), session); !errors.Is(err, errFull) {
+			t.Errorf("Remove: %v", err)
+		}
+	}
+	b.logout()
+	if log := f.text.String(); !strings.Contains(log, "not removed from the store it came from") {
+		t.Errorf("log: %s", log)
+	}
+}

@@ -158,12 +158,15 @@ type Config struct {
 	// MigrateFrom is the store that this one replaces, with the keys that it
 	// had. A request with a cookie of that store gets the values of its
 	// session, which is stored here at its first Save, and removed there where
-	// that store can.
+	// that store can; a failure at that is a warning. Of a visitor's first
+	// requests at once, each stores a session of its own, and the last cookie
+	// stays. An error of that store that is not securecookie's, [fs.ErrNotExist]
+	// or [mongo.ErrNoDocuments] counts as its outage, and is [ErrUnavailable].
 	//
-	// A CookieStore cannot: its cookie is the session, so a copy of it is taken over again,
-	// also after a logout, as long as its codecs accept its age (30 days, or what
-	// its MaxAge was called with) and MigrateFrom is set. To end that, remove MigrateFrom.
-	// By default, there is none.
+	// A CookieStore cannot remove: its cookie is the session, so a copy of it is
+	// taken over again, also after a logout, as long as its codecs accept its
+	// age (30 days, or what its MaxAge was called with) and MigrateFrom is set.
+	// To end that, remove MigrateFrom. By default, there is none.
 	MigrateFrom sessions.Store
 
 	// Cleanup is how expired sessions are deleted. By default, it is
@@ -171,9 +174,9 @@ type Config struct {
 	Cleanup Cleanup
 
 	// Timeout bounds each operation of the database. In [Open], [Store.Count],
-	// [Store.DeleteExpired], [Store.EnsureIndexes], [Store.Sessions] and
-	// [Store.RevokeAll] a deadline of the context applies instead, if it has
-	// one. By default, it is 5 seconds.
+	// [Store.DeleteExpired], [Store.EnsureIndexes], [Store.Sessions],
+	// [Store.Revoke] and [Store.RevokeAll] a deadline of the context applies
+	// instead, if it has one. By default, it is 5 seconds.
 	Timeout time.Duration
 
 	// Logger receives warnings. By default, it is [slog.Default].
@@ -666,7 +669,7 @@ func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *session
 	if st.err != nil {
 		return st.err
 	}
-	if s.cfg.SkipEmpty && len(session.Values) == 0 && !st.stored {
+	if s.cfg.SkipEmpty && len(session.Values) == 0 && !st.stored && st.origin == nil {
 		return nil
 	}
 	q := saving{session: session, st: st, own: own, request: r, renew: renew}
@@ -699,7 +702,7 @@ func (s *Store) saved(ctx context.Context, q *saving, err error) error {
 		}
 		return err
 	}
-	s.removeOld(ctx, q.st)
+	_ = s.removeOld(ctx, q.st)
 	s.cleanUp(ctx, s.lifetime(q.own.MaxAge))
 	return nil
 }
@@ -742,6 +745,7 @@ func (s *Store) expiry(createdAt, now time.Time, maxAge int) time.Time {
 // have been set after the record was written.
 func (s *Store) aliveAt(rec *record, now time.Time) bool {
 	return rec.expiresAt.After(now) &&
+		(rec.maxAge == nil || rec.seenAt.Add(s.lifetime(*rec.maxAge)).After(now)) &&
 		(s.cfg.AbsoluteTimeout == 0 || rec.createdAt.Add(s.cfg.AbsoluteTimeout).After(now))
 }
 

@@ -55,6 +55,8 @@ func encodeOwner(owner any) (value, error) {
 			return value{}, nil
 		case utf8.ValidString(s):
 			return value{bson.TypeString, appendString(nil, s)}, nil
+		default:
+			return value{}, errors.New("a string that is not UTF-8 cannot be an owner")
 		}
 	case v.CanInt():
 		return integerValue(v.Int()), nil
@@ -62,12 +64,15 @@ func encodeOwner(owner any) (value, error) {
 		if u := v.Uint(); u <= math.MaxInt64 {
 			return integerValue(int64(u)), nil
 		}
+		return value{}, errors.New("an integer above 63 bits cannot be an owner")
 	case (v.Kind() == reflect.Array || v.Kind() == reflect.Slice) && v.Type().Elem().Kind() == reflect.Uint8: // a UUID, say
 		if v.Len() == 0 {
 			return value{}, nil
 		}
 		b := make([]byte, v.Len())
-		reflect.Copy(reflect.ValueOf(b), v)
+		for i := range b {
+			b[i] = byte(v.Index(i).Uint())
+		}
 		return value{bson.TypeBinary, appendBinary(nil, b)}, nil
 	}
 	return value{}, fmt.Errorf("a %T cannot be an owner: it takes a string, an integer, an ObjectID or bytes", owner)
@@ -117,9 +122,10 @@ func (s *Store) ownerFilter(owner any) (bson.D, error) {
 // ends the iteration, and comes with a zero Info: [ErrUnavailable], or an owner
 // of a type that cannot be one.
 //
-// An owner is what Values hold under [Config.OwnerKey]: a string, an integer, a
-// bson.ObjectID or bytes, also of a type derived from these. MongoDB compares
-// numbers by value, so int 1 and int64 1 are one owner, and the string "1" is another.
+// An owner is what Values hold under [Config.OwnerKey]: a bson.ObjectID, or a
+// string, an integer or bytes, also an array of bytes, of any type derived from
+// these. MongoDB compares numbers by value, so int 1 and int64 1 are one owner,
+// and the string "1" is another.
 func (s *Store) Sessions(ctx context.Context, owner any) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		if err := s.eachSession(ctx, owner, func(info Info) bool { return yield(info, nil) }); err != nil {
@@ -141,11 +147,16 @@ func (s *Store) eachSession(ctx context.Context, owner any, yield func(Info) boo
 	if err != nil {
 		return unavailable(err)
 	}
-	defer cursor.Close(context.WithoutCancel(ctx))
+	defer func() {
+		ctx, cancel := s.limit(context.WithoutCancel(ctx))
+		defer cancel()
+		_ = cursor.Close(ctx)
+	}()
 	for s.advance(ctx, cursor) {
 		info, moved, err := parseInfo(cursor.Current)
 		if err != nil {
-			return corrupt(err)
+			s.logger().WarnContext(ctx, "mongostore: damaged session left out of a list", "error", err, "collection", s.coll.Name())
+			continue
 		}
 		if moved || s.removals.pending(info.Key) {
 			continue
@@ -229,12 +240,13 @@ func decodeDetails(v value) (map[string]string, error) {
 	return decodeMap[string](v, 0)
 }
 
-// Revoke ends the session that [Info.Key] identifies. It returns nil if the
-// session is already gone. A request that loaded it before gets [ErrGone] from
-// its Save.
+// Revoke ends the session that [Info.Key] identifies. It returns nil if there is
+// none: the session is already gone, or was renewed since it was listed, which
+// gave it another key. A request that loaded the session before gets [ErrGone]
+// when it saves a change.
 //
-// Check that the session is one of the owner's, as [Store.Sessions] lists them, before
-// ending it for them.
+// Check that the session is one of the owner's, as [Store.Sessions] lists them,
+// before ending it for them.
 func (s *Store) Revoke(ctx context.Context, key string) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()

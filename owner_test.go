@@ -369,3 +369,69 @@ func TestOwnerIndex(t *testing.T) {
 		t.Errorf("plan: %s", s)
 	}
 }
+
+// TestSessionsOnABlackHole: the end of a list is as bounded as its beginning.
+func TestSessionsOnABlackHole(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *mongostore.Config) { c.OwnerKey, c.Timeout = "user", 2*time.Second })
+	docs := make([]any, 300) // more than a batch
+	for i := range docs {
+		now := time.Now()
+		docs[i] = bson.D{
+			{Key: "_id", Value: fmt.Sprint(i)},
+			{Key: "owner", Value: "ada"},
+			{Key: "seenAt", Value: now},
+			{Key: "expiresAt", Value: now.Add(time.Hour)},
+		}
+	}
+	if _, err := f.coll.InsertMany(t.Context(), docs); err != nil {
+		t.Fatal(err)
+	}
+	f.wire.on("getMore", rule{kind: hang})
+	f.wire.on("killCursors", rule{kind: hang})
+	for _, all := range []bool{false, true} {
+		start := time.Now()
+		var last error
+		for _, err := range f.store.Sessions(t.Context(), "ada") {
+			if last = err; !all {
+				break
+			}
+		}
+		if all != errors.Is(last, mongostore.ErrUnavailable) {
+			t.Errorf("to the end %t: %v", all, last)
+		}
+		if d := time.Since(start); d > 20*time.Second {
+			t.Errorf("to the end %t: took %v", all, d)
+		}
+	}
+}
+
+// octet is a byte by another name.
+type octet byte
+
+// TestOwnersOfDerivedTypes are compared by what they hold.
+func TestOwnersOfDerivedTypes(t *testing.T) {
+	t.Parallel()
+	f := setupOwners(t)
+	f.browser().loginAs([]byte{1, 2})
+	for _, owner := range []any{[]octet{1, 2}, [2]octet{1, 2}, [2]byte{1, 2}} {
+		if n := len(sessionsOf(t, f.store, owner)); n != 1 {
+			t.Errorf("%T: %d sessions, want 1", owner, n)
+		}
+	}
+}
+
+// TestDamagedSessionInAList is left out, with a warning, and ends nothing.
+func TestDamagedSessionInAList(t *testing.T) {
+	t.Parallel()
+	f := setupOwners(t)
+	f.browser().loginAs("ada")
+	f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "createdAt", Value: "once"}}}})
+	f.browser().loginAs("ada")
+	if n := len(sessionsOf(t, f.store, "ada")); n != 1 {
+		t.Errorf("%d sessions, want 1", n)
+	}
+	if log := f.text.String(); !strings.Contains(log, "damaged session") {
+		t.Errorf("log: %s", log)
+	}
+}

@@ -38,7 +38,7 @@ func (s *Store) destroy(ctx context.Context, w http.ResponseWriter, session *ses
 		}
 		st.end()
 	}
-	s.removeOld(ctx, st)
+	_ = s.removeOld(ctx, st)
 	cookie, err := newCookie(session.Name(), "", own)
 	if err != nil {
 		return err
@@ -69,10 +69,9 @@ const maxAbandoned = 1000
 // removals are the deletions that have failed so far. Their sessions are dead for
 // this store.
 type removals struct {
-	moves sync.RWMutex // held by each move; see there
-
 	mu      sync.Mutex
-	keys    map[string]struct{}
+	keys    map[string]bool // true while there is a document to be deleted
+	moves   map[string]int  // moves under way from a key, until whose end it stays in keys
 	running bool
 }
 
@@ -88,12 +87,12 @@ func (q *removals) add(key string, matters bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.keys == nil {
-		q.keys = map[string]struct{}{}
+		q.keys = map[string]bool{}
 	}
 	if !matters && len(q.keys) >= maxAbandoned {
 		return false
 	}
-	q.keys[key] = struct{}{}
+	q.keys[key] = true
 	start := !q.running
 	q.running = true
 	return start
@@ -103,19 +102,45 @@ func (q *removals) add(key string, matters bool) bool {
 func (q *removals) next() (key string, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for key := range q.keys {
-		return key, true
+	for key, left := range q.keys {
+		if left {
+			return key, true
+		}
 	}
 	q.running = false
 	return "", false
 }
 
 func (q *removals) done(key string) {
-	q.moves.Lock()
-	defer q.moves.Unlock()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.moves[key] > 0 {
+		q.keys[key] = false
+		return
+	}
 	delete(q.keys, key)
+}
+
+// enter and leave enclose a move away from a key.
+func (q *removals) enter(key string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.moves == nil {
+		q.moves = map[string]int{}
+	}
+	q.moves[key]++
+}
+
+func (q *removals) leave(key string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.moves[key]--; q.moves[key] > 0 {
+		return
+	}
+	delete(q.moves, key)
+	if left, ok := q.keys[key]; ok && !left {
+		delete(q.keys, key)
+	}
 }
 
 // repeatRemoval deletes a document in the background, as often as it takes. With matters

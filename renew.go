@@ -52,8 +52,8 @@ func (s *Store) move(ctx context.Context, q *saving) (err error) {
 
 	// Until the move has ended, a logout of this process whose deletion is repeated
 	// stays in the list.
-	s.removals.moves.RLock()
-	defer s.removals.moves.RUnlock()
+	s.removals.enter(oldKey)
+	defer s.removals.leave(oldKey)
 	if s.removals.pending(oldKey) || !next.expiresAt.After(next.seenAt) {
 		return ErrGone
 	}
@@ -75,6 +75,15 @@ func (s *Store) move(ctx context.Context, q *saving) (err error) {
 		return err
 	}
 	q.session.Values = next.merge(&st.record, q.session.Values, m.carried)
+	if m.otherAge {
+		// Or the next save would take it for a change of this request's.
+		own := *q.own
+		own.MaxAge = s.options().MaxAge
+		if next.maxAge != nil {
+			own.MaxAge = *next.maxAge
+		}
+		q.session.Options = &own
+	}
 	st.settle(q.id, *next)
 	return nil
 }
@@ -86,6 +95,7 @@ type moving struct {
 	oldKey, newKey string
 	base           record      // the old document, as it was last read
 	carried        map[any]any // values that came in from it
+	otherAge       bool        // a MaxAge came in from it
 }
 
 // mark marks the old document as moved.
@@ -95,14 +105,12 @@ func (m *moving) mark(ctx context.Context) error {
 	for range maxMoves {
 		matched, err := m.s.updateDocument(ctx, condition{rev: m.base.rev, aliveAt: m.q.next.seenAt}.filter(m.oldKey), marking)
 		if err == nil && matched {
-			m.base.rev++
 			return nil
 		}
 		theirs, values, errRead := m.s.read(ctx, m.oldKey)
 		switch {
 		case errRead == nil && theirs.movedTo == m.newKey:
-			m.base.rev++ // done, though the answer was lost; what came after it is carried over on removal
-			return nil
+			return nil // done, though the answer was lost
 		case errors.Is(errRead, ErrNotFound), errRead == nil && (theirs.movedTo != "" || !m.s.aliveAt(&theirs, m.q.next.seenAt)):
 			return ErrGone
 		case errRead != nil:
@@ -122,32 +130,21 @@ func (m *moving) mark(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, errContended)
 }
 
-// remove deletes the marked document, with all that it holds carried over.
+// remove deletes the marked document. What is left of it, if that fails, is dead, and
+// takes no writes.
 func (m *moving) remove(ctx context.Context) error {
-	for range maxMoves {
-		removed, err := m.s.deleteDocument(ctx, condition{rev: m.base.rev}.filter(m.oldKey))
-		if m.s.removals.pending(m.oldKey) {
-			return ErrGone // a logout, whose own deletion had failed
-		}
-		if err != nil {
-			m.s.repeatRemoval(ctx, m.oldKey, false)
-			return nil //nolint:nilerr // dead it is already
-		}
-		if removed {
-			return nil
-		}
-		theirs, values, err := m.s.read(ctx, m.oldKey)
-		if errors.Is(err, ErrNotFound) {
-			return ErrGone // a logout was quicker
-		}
-		if err == nil {
-			err = m.carryOver(ctx, theirs, values)
-		}
-		if err != nil {
-			return err
-		}
+	removed, err := m.s.deleteDocument(ctx, byKey(m.oldKey))
+	if m.s.removals.pending(m.oldKey) {
+		return ErrGone // a logout, whose own deletion had failed
 	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, errContended)
+	if err != nil {
+		m.s.repeatRemoval(ctx, m.oldKey, false)
+		return nil //nolint:nilerr // dead it is already
+	}
+	if !removed {
+		return ErrGone // a logout was quicker
+	}
+	return nil
 }
 
 // carryOver brings what others changed in the old document into the new one.
@@ -156,7 +153,9 @@ func (m *moving) carryOver(ctx context.Context, theirs record, values map[any]an
 	if m.s.cfg.OnConflict == Reject && next.clashes(&m.base, &theirs) {
 		return ErrConflict
 	}
-	next.carryOver(&m.base, &theirs, values, m.carried)
+	ours := next.maxAge
+	next.carryOver(&m.base, &theirs, m.s.cfg.OwnerKey, values, m.carried)
+	m.otherAge = m.otherAge || !equalAge(ours, next.maxAge)
 	m.base = theirs
 	return m.s.replaceDocument(ctx, m.newKey, next.document(m.newKey, &m.s.seals))
 }
@@ -170,9 +169,10 @@ func (s *Store) abandon(ctx context.Context, key string) {
 
 // carryOver brings into rec what changed from base to theirs, save for the keys that
 // rec itself changed. The values that came in are put into values.
-func (rec *record) carryOver(base, theirs *record, theirValues, values map[any]any) {
+func (rec *record) carryOver(base, theirs *record, ownerKey string, theirValues, values map[any]any) {
 	rec.rev = max(rec.rev, theirs.rev)
-	if base.owner.kind != 0 && !rec.owner.equal(base.owner) {
+	newOwner := rec.changed(base, ownerKey)
+	if newOwner && base.owner.kind != 0 {
 		return // what one user does is no matter of the next one
 	}
 	fields := maps.Clone(rec.fields)
@@ -191,7 +191,7 @@ func (rec *record) carryOver(base, theirs *record, theirValues, values map[any]a
 	if equalAge(rec.maxAge, base.maxAge) && !equalAge(theirs.maxAge, base.maxAge) {
 		rec.maxAge, rec.expiresAt = theirs.maxAge, theirs.expiresAt
 	}
-	if rec.owner.equal(base.owner) {
+	if !newOwner && theirs.owner.kind != 0 {
 		rec.owner = theirs.owner
 	}
 	rec.fields = fields

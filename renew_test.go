@@ -339,3 +339,169 @@ func TestRenewForAnotherOwner(t *testing.T) {
 		t.Errorf("values: %v", s.Values)
 	}
 }
+
+// TestFrozenWhileRenewed: once a renewal has decided, the old document takes no writes, so
+// none can be lost in it, whatever becomes of its deletion.
+func TestFrozenWhileRenewed(t *testing.T) {
+	t.Parallel()
+	for what, then := range map[string]rule{
+		"deleted":         {},
+		"deletion fails":  {kind: answer, reply: refusal(11600, "InterruptedAtShutdown"), once: true},
+		"its answer lost": {kind: loseAnswer, once: true},
+	} {
+		f := setup(t, impatient)
+		b := f.browser().login()
+		late := []*sessions.Session{b.load(), b.load()}
+		old, renewer, session := b.clone(), b.clone(), b.load()
+		seen, gate := make(chan struct{}, 1), make(chan struct{})
+		f.wire.on("delete", rule{kind: hold, once: true, seen: seen, gate: gate})
+		done := make(chan error)
+		go func() {
+			_, err := renewer.renew(session)
+			done <- err
+		}()
+		<-seen
+		late[0].Values["n"] = 1
+		late[1].Options.MaxAge = 60
+		for _, s := range late {
+			if w, err := b.clone().save(s); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
+				t.Errorf("%s: a save in between: %v", what, err)
+			}
+		}
+		if !old.load().IsNew {
+			t.Errorf("%s: the old ID works", what)
+		}
+		f.wire.on("find", rule{kind: answer, reply: refusal(11600, "InterruptedAtShutdown")})
+		if then.kind != pass {
+			f.wire.on("delete", then)
+		}
+		close(gate)
+		if err := <-done; err != nil {
+			t.Errorf("%s: the renewal: %v", what, err)
+		}
+		f.wire.heal()
+		if s := renewer.load(); s.Values["user"] != "ada" {
+			t.Errorf("%s: the session is lost: %v", what, s.Values)
+		}
+		if !old.load().IsNew {
+			t.Errorf("%s: the old ID works", what)
+		}
+		eventually(t, "one document is left", func() bool { return len(f.documents()) == 1 })
+	}
+}
+
+// TestTouchOfRenewed: also a touch of what has moved is refused.
+func TestTouchOfRenewed(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	f.edit(setDate("seenAt", time.Now().Add(-time.Hour)))
+	touch, session := b.load(), b.load()
+	seen, gate := make(chan struct{}, 1), make(chan struct{})
+	f.wire.on("delete", rule{kind: hold, once: true, seen: seen, gate: gate})
+	done := make(chan error)
+	go func() {
+		_, err := b.clone().renew(session)
+		done <- err
+	}()
+	<-seen
+	if w, err := b.clone().save(touch); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
+		t.Errorf("the touch: %v", err)
+	}
+	close(gate)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSlowRenewalHoldsUpNobody: neither other renewals nor the removals of the process.
+func TestSlowRenewalHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	slow, out, other := f.browser().login(), f.browser().login(), f.browser().login()
+	slowSession, otherSession := slow.load(), other.load()
+	seen, gate := make(chan struct{}, 1), make(chan struct{})
+	f.wire.on("insert", rule{kind: hold, once: true, seen: seen, gate: gate})
+	done := make(chan error)
+	go func() {
+		_, err := slow.renew(slowSession)
+		done <- err
+	}()
+	<-seen
+	f.wire.on("delete", rule{kind: answer, once: true, reply: refusal(11600, "InterruptedAtShutdown")})
+	out.logout()
+	eventually(t, "the removal has been repeated", func() bool { return len(f.documents()) == 2 })
+	if _, err := other.renew(otherSession); err != nil { // hangs, if it waits for the slow one
+		t.Error(err)
+	}
+	close(gate)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRenewOfForeignSession: a store that does not know where a session is stored cannot promise
+// that the old ID is dead.
+func TestRenewOfForeignSession(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	second := b.clone()
+	second.store = f.open()
+	loaded := b.load()
+	copied := &sessions.Session{ID: loaded.ID, Values: loaded.Values}
+	for _, err := range []error{
+		f.store.Renew(b.request(), httptest.NewRecorder(), copied),
+		second.store.Renew(b.request(), httptest.NewRecorder(), loaded),
+	} {
+		if err == nil {
+			t.Error("no error")
+		}
+	}
+	f.wantDocuments(1)
+}
+
+// TestRenewCarriesMaxAge: another request's MaxAge comes along, and is not taken back by the
+// next save of the session.
+func TestRenewCarriesMaxAge(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	session := b.load()
+	b.clone().do(func(s *sessions.Session) { s.Options.MaxAge = 1800 })
+	if _, err := b.renew(session); err != nil {
+		t.Fatal(err)
+	}
+	session.Values["n"] = 1
+	if _, err := b.save(session); err != nil {
+		t.Fatal(err)
+	}
+	if age, err := f.document().LookupErr("maxAge"); err != nil || age.AsInt64() != 1800 {
+		t.Errorf("maxAge: %v, %v", age, err)
+	}
+}
+
+// TestLateOwner: an owner that is made of values from before is not made of stale ones.
+func TestLateOwner(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"save", "renew"} {
+		f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+		b := f.browser().login()
+		f.edit(bson.D{{Key: "$unset", Value: bson.D{{Key: "owner", Value: ""}}}})
+		slow := b.load()
+		b.do(func(s *sessions.Session) { s.Values["user"] = "bob" })
+		slow.Values["n"] = 1
+		var err error
+		if how == "save" {
+			_, err = b.save(slow)
+		} else {
+			_, err = b.renew(slow)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := b.load(); s.Values["user"] != "bob" || s.Values["n"] != 1 || f.document().Lookup("owner").StringValue() != "bob" {
+			t.Errorf("%s: %v", how, f.document())
+		}
+	}
+}

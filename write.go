@@ -34,6 +34,9 @@ type saving struct {
 // plan finds out what there is to do, and everything that is wrong with the session.
 func (s *Store) plan(q *saving) (err error) {
 	st := q.st
+	if !st.stored && q.session.ID != "" && q.renew {
+		return errors.New("the session is not one that this store has loaded")
+	}
 	if q.change, err = st.record.diff(q.session.Values, s.cfg.MaxSize); err != nil {
 		return err
 	}
@@ -128,10 +131,14 @@ func (s *Store) update(ctx context.Context, q *saving) error {
 	// path. Only another request that has given it a shorter life can have ended
 	// it; a session that was held for longer is checked for that.
 	var c condition
-	if !alive || now.Sub(st.readAt) >= s.cfg.TouchInterval {
+	if !alive || now.Sub(st.readAt) >= min(s.cfg.TouchInterval, time.Second) {
 		c.aliveAt = now
 	}
-	if s.cfg.OnConflict == Reject && !q.change.empty() {
+	rejects := s.cfg.OnConflict == Reject && !q.change.empty()
+	// The owner of a session from before there was an OwnerKey is made of its values,
+	// which another request may have changed since.
+	late := !next.owner.equal(st.record.owner) && !next.changed(&st.record, s.cfg.OwnerKey)
+	if rejects || late {
 		c.rev = st.record.rev
 	}
 	ctx, cancel := s.limit(ctx)
@@ -155,8 +162,12 @@ func (s *Store) update(ctx context.Context, q *saving) error {
 		if err != nil {
 			return err
 		}
-		if next.clashes(&st.record, &theirs) {
+		if rejects && next.clashes(&st.record, &theirs) {
 			return ErrConflict
+		}
+		if late {
+			next.owner = theirs.owner
+			update = next.update(&st.record, &q.change, key, &s.seals)
 		}
 		// The state keeps the rev of what this session has seen, so that a key
 		// which only they changed is a conflict if this session changes it next.
@@ -184,6 +195,9 @@ func (s *Store) updateDocument(ctx context.Context, filter, update bson.Raw) (bo
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	res, err := s.coll.UpdateOne(ctx, filter, update)
+	if hasCode(err, codeTypeMismatch) {
+		return false, nil // its rev is null, so that no $inc passes: it has moved
+	}
 	if err != nil {
 		return false, writeError(err)
 	}
