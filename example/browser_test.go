@@ -66,6 +66,25 @@ func TestBrowser(t *testing.T) {
 		chromedp.WaitVisible(`#quantity-sencha[value="3"]`),
 	)
 	tab.screenshots("cart")
+	tab.do("order",
+		chromedp.Click(`form[action="/order"] button`),
+		chromedp.WaitVisible(status("Thank you for your order.")),
+		chromedp.WaitVisible(`#order`),
+		chromedp.WaitNotPresent(`#quantity-sencha`),
+	)
+	tab.screenshots("order")
+	until(t, "the order is packed", func() bool { return site.packer.underWayNow() == 0 })
+	tab.do("see how far the order is",
+		chromedp.Reload(),
+		chromedp.WaitVisible(`//p[@id="order"][.="On its way."]`),
+	)
+	tab.do("fill the cart again",
+		chromedp.Click(`form[action="/cart/sencha/add"] button`),
+		chromedp.WaitVisible(status("Sencha is in your cart.")),
+		chromedp.SetValue(`#quantity-sencha`, "3"),
+		chromedp.SendKeys(`#quantity-sencha`, kb.Enter),
+		chromedp.WaitVisible(`#quantity-sencha[value="3"]`),
+	)
 
 	before := step(tab, "count visits", chromedp.Text(`#visits`))
 	tab.do("reload",
@@ -74,7 +93,7 @@ func TestBrowser(t *testing.T) {
 		chromedp.WaitVisible(`#quantity-sencha[value="3"]`),
 	)
 	after := step(tab, "count visits again", chromedp.Text(`#visits`))
-	if before != "4" || after != "5" {
+	if before != "8" || after != "9" {
 		t.Errorf("visits: %s, after the reload %s", before, after)
 	}
 

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -32,8 +33,12 @@ func (s *shop) devices(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	data := page{Title: "Your devices", User: userOf(session), Flashes: flashesOf(session)}
-	if err := session.Save(r, w); err != nil {
+	data := page{Title: "Your devices", User: userOf(session)}
+	err = s.change(r, func(session *sessions.Session) error {
+		data.Flashes = flashesOf(session)
+		return session.Save(r, w)
+	})
+	if err != nil && !errors.Is(err, mongostore.ErrConflict) { // then the messages come again
 		return err
 	}
 	if data.Devices, err = s.devicesOf(r.Context(), session); err != nil {
@@ -72,8 +77,11 @@ func (s *shop) signOutDevice(w http.ResponseWriter, r *http.Request) error {
 	if err := s.store.Revoke(r.Context(), key); err != nil {
 		return err
 	}
-	session.AddFlash(devices[i].Name + " is signed out.")
-	if err := session.Save(r, w); err != nil {
+	err = s.change(r, func(session *sessions.Session) error {
+		session.AddFlash(devices[i].Name + " is signed out.")
+		return session.Save(r, w)
+	})
+	if err != nil {
 		return err
 	}
 	redirect(w, r, "/devices")
@@ -90,17 +98,20 @@ func (s *shop) signOutOthers(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	message := fmt.Sprintf("%d other devices are signed out.", n)
 	switch n {
 	case 0:
-		session.AddFlash("You were signed in nowhere else.")
+		message = "You were signed in nowhere else."
 	case 1:
-		session.AddFlash("One other device is signed out.")
-	default:
-		session.AddFlash(fmt.Sprintf("%d other devices are signed out.", n))
+		message = "One other device is signed out."
 	}
-	// Who asks for this may fear that a cookie was copied, and it may be this
-	// device's: under a fresh ID the copy is worth nothing.
-	if err := s.store.Renew(r, w, session); err != nil {
+	err = s.change(r, func(session *sessions.Session) error {
+		session.AddFlash(message)
+		// Who asks for this may fear that a cookie was copied, and it may be this
+		// device's: under a fresh ID the copy is worth nothing.
+		return s.store.Renew(r, w, session)
+	})
+	if err != nil {
 		return err
 	}
 	redirect(w, r, "/devices")

@@ -63,8 +63,8 @@ const (
 // Line is a line of the cart. As a type of this program's own it has to be made
 // known to encoding/gob, as for every store of gorilla's.
 //
-// Each line has a key of its own in the session. The store merges by key what
-// requests change at the same time, so of two teas added at once none is lost.
+// Each line has a key of its own in the session: the store merges by key what requests
+// change at the same time.
 type Line struct {
 	Quantity int
 	Added    time.Time
@@ -74,6 +74,8 @@ const (
 	maxQuantity = 99
 	maxName     = 40      // characters of a visitor's name
 	maxBody     = 1 << 16 // bytes of a form
+
+	maxAttempts = 12 // at a change that other requests interfere with
 
 	databaseTimeout = 3 * time.Second  // a visitor waits no longer for a session
 	shutdownTimeout = 10 * time.Second // for requests under way to end
@@ -86,7 +88,9 @@ func main() {
 	var cfg config
 	flag.StringVar(&cfg.addr, "addr", "localhost:8080", "`address` to listen on")
 	flag.StringVar(&cfg.dir, "data", "data", "`folder` of the keys and the embedded database; for one program at a time")
+	flag.BoolVar(&cfg.migrate, "migrate", false, "take over the sessions that visitors still have in their cookies, from before there was a database")
 	flag.BoolVar(&cfg.seal, "seal", false, "encrypt the values of the sessions in the database; once begun, it goes on without the flag")
+	flag.DurationVar(&cfg.packing, "packing", 10*time.Second, "how long an order is packed until it is on its way")
 	flag.BoolVar(&cfg.secure, "secure", false, "mark the cookie Secure; to be set when browsers come over https")
 	flag.Parse()
 	cfg.uri = os.Getenv("MONGODB_URI")
@@ -101,11 +105,13 @@ func main() {
 }
 
 type config struct {
-	addr   string
-	dir    string
-	uri    string
-	seal   bool
-	secure bool
+	addr    string
+	dir     string
+	uri     string
+	migrate bool
+	packing time.Duration
+	seal    bool
+	secure  bool
 }
 
 // run serves the shop until ctx is done.
@@ -140,7 +146,10 @@ func run(ctx context.Context, cfg config, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, closing(ctx, store.Close)) }()
 
-	handler, err := newShop(store, db, logger)
+	packer := newPacker(store, logger, cfg.packing)
+	defer func() { err = errors.Join(err, closing(ctx, packer.close)) }()
+
+	handler, err := newShop(store, db, packer, logger)
 	if err != nil {
 		return err
 	}
@@ -302,6 +311,10 @@ func openStore(ctx context.Context, cfg config, db *database, logger *slog.Logge
 			SameSite: http.SameSiteLaxMode,
 		},
 		AbsoluteTimeout: longestSession,
+		// Visitors who have nothing to keep get neither cookie nor document.
+		SkipEmpty: true,
+		// Two windows that add the same tea at once: see change.
+		OnConflict: mongostore.Reject,
 		// For the page "Your devices".
 		OwnerKey: keyUser,
 		Describe: describe,
@@ -312,6 +325,15 @@ func openStore(ctx context.Context, cfg config, db *database, logger *slog.Logge
 	if cfg.uri == "" {
 		storeConfig.Cleanup = mongostore.Sweep // FerretDB 1 has no TTL index
 	}
+	if cfg.migrate {
+		// The shop used to keep the whole session in the cookie, under the same name and
+		// signed with the same key. Who comes with such a cookie stays signed in: its
+		// session is stored at the first Save, and the cookie replaced. But a copy
+		// of it is taken over too, even after its owner has signed out. So this is to be
+		// taken out as soon as most have come by, at the latest after the 30 days
+		// that those cookies last.
+		storeConfig.MigrateFrom = sessions.NewCookieStore(key)
+	}
 	return mongostore.Open(ctx, storeConfig, key)
 }
 
@@ -319,21 +341,21 @@ func openStore(ctx context.Context, cfg config, db *database, logger *slog.Logge
 type shop struct {
 	store     *mongostore.Store
 	db        *database
+	packer    *packer
 	log       *slog.Logger
 	templates *template.Template
 }
 
 // newShop returns the handler of the whole site.
-func newShop(store *mongostore.Store, db *database, logger *slog.Logger) (http.Handler, error) {
+func newShop(store *mongostore.Store, db *database, packer *packer, logger *slog.Logger) (http.Handler, error) {
 	gob.Register(Line{})
+	gob.Register(Order{})
 
-	templates, err := template.New("").
-		Funcs(template.FuncMap{"ago": func(t time.Time) string { return ago(time.Now(), t) }, "euro": euro}).
-		ParseFS(files, "templates/*.html")
+	templates, err := parseTemplates()
 	if err != nil {
 		return nil, fmt.Errorf("templates: %w", err)
 	}
-	s := &shop{store: store, db: db, log: logger, templates: templates}
+	s := &shop{store: store, db: db, packer: packer, log: logger, templates: templates}
 
 	router := mux.NewRouter()
 	router.Handle("/", s.handle(s.home)).Methods(http.MethodGet, http.MethodHead)
@@ -346,6 +368,8 @@ func newShop(store *mongostore.Store, db *database, logger *slog.Logger) (http.H
 	cart.Handle("/add", s.handle(s.addToCart)).Methods(http.MethodPost)
 	cart.Handle("/quantity", s.handle(s.setQuantity)).Methods(http.MethodPost)
 	cart.Handle("/remove", s.handle(s.removeFromCart)).Methods(http.MethodPost)
+
+	router.Handle("/order", s.requireLogin(s.handle(s.order))).Methods(http.MethodPost)
 
 	devices := router.PathPrefix("/devices").Subrouter()
 	devices.Use(s.requireLogin)
@@ -362,6 +386,12 @@ func newShop(store *mongostore.Store, db *database, logger *slog.Logger) (http.H
 	forgery := http.NewCrossOriginProtection()
 	forgery.SetDenyHandler(http.HandlerFunc(s.crossOrigin))
 	return secureHeaders(http.MaxBytesHandler(forgery.Handler(router), maxBody)), nil
+}
+
+func parseTemplates() (*template.Template, error) {
+	return template.New("").
+		Funcs(template.FuncMap{"ago": func(t time.Time) string { return ago(time.Now(), t) }, "euro": euro}).
+		ParseFS(files, "templates/*.html")
 }
 
 // secureHeaders keeps other sites from framing the pages, and injected markup from
@@ -409,6 +439,15 @@ func (s *shop) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if r.Context().Err() != nil {
 		return // the visitor has left
+	}
+	if errors.Is(err, mongostore.ErrConflict) {
+		w.Header().Set("Retry-After", "1")
+		s.render(w, http.StatusServiceUnavailable, "message.html", page{
+			Title: "That was a lot at once",
+			Text:  "You are busy in other windows too, and they were faster. This change was not made, nothing else is lost. Please try it again.",
+			Retry: "/",
+		})
+		return
 	}
 	s.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	if errors.Is(err, mongostore.ErrUnavailable) {
@@ -482,6 +521,29 @@ func (s *shop) requireLogin(next http.Handler) http.Handler {
 	})
 }
 
+// change calls f, which changes the visitor's session and saves it. If another request
+// has changed the same values meanwhile, nothing of that is written: f is called again,
+// with the session as it is by then. Each time some other request has
+// succeeded, so as many attempts suffice as there are requests at once.
+func (s *shop) change(r *http.Request, f func(*sessions.Session) error) error {
+	session, err := s.session(r)
+	if err != nil {
+		return err
+	}
+	for attempt := 1; ; attempt++ {
+		if err = f(session); !errors.Is(err, mongostore.ErrConflict) || attempt == maxAttempts {
+			return err
+		}
+		// Not Get, which goes on giving this request the session that it has.
+		if session, err = s.store.New(r, sessionName); err != nil {
+			return err
+		}
+		if session.IsNew {
+			return mongostore.ErrGone // signed out meanwhile
+		}
+	}
+}
+
 // home shows the teas and, to those who are signed in, the cart and the session.
 func (s *shop) home(w http.ResponseWriter, r *http.Request) error {
 	session, err := s.session(r)
@@ -496,15 +558,27 @@ func (s *shop) home(w http.ResponseWriter, r *http.Request) error {
 	// Those who only look around are given no session: it would cost a document
 	// for every robot that comes by. So visits are counted from the login on.
 	if data.User = userOf(session); data.User != "" {
-		visits, _ := session.Values[keyVisits].(int)
-		session.Values[keyVisits] = visits + 1
-		data.Flashes = flashesOf(session)
-		// Before the page is written, since Save sets a header.
-		if err := session.Save(r, w); err != nil {
+		err := s.change(r, func(session *sessions.Session) error {
+			visits, _ := session.Values[keyVisits].(int)
+			session.Values[keyVisits] = visits + 1
+			data.Flashes = flashesOf(session)
+			data.Cart, data.Total = cartOf(session)
+			data.Session = s.panelOf(session)
+			data.Order = nil
+			if order, ok := session.Values[keyOrder].(Order); ok {
+				data.Order = &order
+			}
+			// Before the page is written, since Save sets a header.
+			if err := session.Save(r, w); err != nil {
+				return err
+			}
+			s.packer.pack(r.Context(), session) // if that was interrupted
+			return nil
+		})
+		// A visit that is not counted is no reason to refuse the page.
+		if err != nil && !errors.Is(err, mongostore.ErrConflict) {
 			return err
 		}
-		data.Cart, data.Total = cartOf(session)
-		data.Session = s.panelOf(session)
 	}
 	s.render(w, http.StatusOK, "home.html", data)
 	return nil
@@ -642,28 +716,27 @@ func (s *shop) removeFromCart(w http.ResponseWriter, r *http.Request) error {
 
 // changeCart changes one line of the cart, and leaves a message for the page that
 // comes next.
-func (s *shop) changeCart(w http.ResponseWriter, r *http.Request, change func(tea, *Line) string) error {
-	session, err := s.session(r) // a second Get in a request returns the same session
-	if err != nil {
-		return err
-	}
+func (s *shop) changeCart(w http.ResponseWriter, r *http.Request, changeLine func(tea, *Line) string) error {
 	tea, ok := findTea(mux.Vars(r)["tea"])
 	if !ok {
 		s.notFound(w, r)
 		return nil
 	}
-	key := cartPrefix + tea.ID
-	line, ok := session.Values[key].(Line)
-	if !ok {
-		line.Added = time.Now()
-	}
-	session.AddFlash(change(tea, &line))
-	if line.Quantity > 0 {
-		session.Values[key] = line
-	} else {
-		delete(session.Values, key)
-	}
-	if err := session.Save(r, w); err != nil {
+	err := s.change(r, func(session *sessions.Session) error {
+		key := cartPrefix + tea.ID
+		line, ok := session.Values[key].(Line)
+		if !ok {
+			line.Added = time.Now()
+		}
+		session.AddFlash(changeLine(tea, &line))
+		if line.Quantity > 0 {
+			session.Values[key] = line
+		} else {
+			delete(session.Values, key)
+		}
+		return session.Save(r, w)
+	})
+	if err != nil {
 		return err
 	}
 	redirect(w, r, "/")
@@ -717,7 +790,8 @@ type page struct {
 	// home.html
 	Teas    []tea
 	Cart    []cartLine
-	Total   int // cents
+	Total   int    // cents
+	Order   *Order // nil if there is none
 	Session *panel
 
 	// devices.html

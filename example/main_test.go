@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -62,25 +64,36 @@ func testMain(m *testing.M) int {
 
 // site is a running shop with a database of its own.
 type site struct {
-	url   string
-	store *mongostore.Store
-	db    *database
-	log   *lockedBuffer
+	url    string
+	store  *mongostore.Store
+	db     *database
+	packer *packer
+	log    *lockedBuffer
 }
 
 var databases atomic.Int64
+
+var cookieKey = bytes.Repeat([]byte("k"), 32)
 
 // newSite opens a shop on the server of the URI, which seals its sessions if there are
 // keys to do so.
 func newSite(t *testing.T, uri string, sealKeys ...[]byte) *site {
 	t.Helper()
-	db := &database{
-		uri: uri, name: fmt.Sprintf("test%d", databases.Add(1)), address: "mongodb://db.example/test",
-		sealKeys: sealKeys,
-	}
+	db := newDatabase(uri)
+	db.sealKeys = sealKeys
+	return openSite(t, db, config{})
+}
+
+func newDatabase(uri string) *database {
+	return &database{uri: uri, name: fmt.Sprintf("test%d", databases.Add(1)), address: "mongodb://db.example/test"}
+}
+
+// openSite opens a shop on a database that others may be open on.
+func openSite(t *testing.T, db *database, cfg config) *site {
+	t.Helper()
 	log := &lockedBuffer{}
 	logger := slog.New(slog.NewTextHandler(log, nil))
-	store, err := openStore(t.Context(), config{}, db, logger, bytes.Repeat([]byte("k"), 32))
+	store, err := openStore(t.Context(), cfg, db, logger, cookieKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,13 +105,19 @@ func newSite(t *testing.T, uri string, sealKeys ...[]byte) *site {
 			t.Logf("the shop's log:\n%s", log)
 		}
 	})
-	handler, err := newShop(store, db, logger)
+	packer := newPacker(store, logger, cfg.packing)
+	t.Cleanup(func() {
+		if err := closing(context.Background(), packer.close); err != nil {
+			t.Error(err)
+		}
+	})
+	handler, err := newShop(store, db, packer, logger)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	return &site{url: server.URL, store: store, db: db, log: log}
+	return &site{url: server.URL, store: store, db: db, packer: packer, log: log}
 }
 
 // documents returns the collection of the sessions.
@@ -266,9 +285,16 @@ func TestLookingAroundLeavesNothing(t *testing.T) {
 			t.Errorf("%s sets a cookie", path)
 		}
 	}
-	if n, err := site.store.Count(t.Context()); err != nil || n != 0 {
-		t.Errorf("%d sessions (error %v)", n, err)
+	// Nor would a middleware that saves whatever session there is.
+	r, w := httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder()
+	session, err := site.store.New(r, sessionName)
+	if err != nil {
+		t.Fatal(err)
 	}
+	if err := session.Save(r, w); err != nil || w.Header().Get("Set-Cookie") != "" {
+		t.Errorf("an empty session gets the cookie %q (error %v)", w.Header().Get("Set-Cookie"), err)
+	}
+	site.wantSessions(t, 0)
 }
 
 func TestLogin(t *testing.T) {
@@ -385,7 +411,7 @@ func TestRememberMe(t *testing.T) {
 func TestSecureFlag(t *testing.T) {
 	t.Parallel()
 	db := &database{uri: testURI, name: "secure"}
-	store, err := openStore(t.Context(), config{secure: true}, db, slog.New(slog.DiscardHandler), bytes.Repeat([]byte("k"), 32))
+	store, err := openStore(t.Context(), config{secure: true}, db, slog.New(slog.DiscardHandler), cookieKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,6 +419,47 @@ func TestSecureFlag(t *testing.T) {
 	if !store.Options.Secure {
 		t.Error("cookies are not Secure")
 	}
+}
+
+// Visitors who come with a cookie from the time when it held the whole session.
+func TestMigration(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(testURI)
+	site := openSite(t, db, config{migrate: true})
+	r, w := httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder()
+	old := sessions.NewSession(sessions.NewCookieStore(cookieKey), sessionName)
+	old.Options = &sessions.Options{Path: "/", MaxAge: rememberMe}
+	old.Values[keyUser] = "Ada"
+	old.Values[cartPrefix+"assam"] = Line{Quantity: 2, Added: time.Now()}
+	if err := old.Save(r, w); err != nil {
+		t.Fatal(err)
+	}
+	copied, _, _ := strings.Cut(w.Header().Get("Set-Cookie"), ";")
+	header := http.Header{"Cookie": {copied}}
+
+	b := newBrowser(t, site.url)
+	b.do(http.MethodGet, "/", header, nil).shows(t, 200, helloAda, packs("assam", 2), visits(1))
+	if cookie := b.cookie(); cookie == "" || cookie == copied {
+		t.Errorf("the cookie afterwards is %q", cookie)
+	}
+	b.get("/").shows(t, 200, helloAda, packs("assam", 2), visits(2))
+	site.wantSessions(t, 1)
+
+	// A visitor's first request can be any; the list of devices finds its session.
+	other := newBrowser(t, site.url)
+	other.do(http.MethodGet, "/devices", header, nil).shows(t, 200, helloAda, "Sign out everywhere else")
+	other.post("/devices/sign-out-others").redirectsTo(t, "/devices")
+	third := newBrowser(t, site.url)
+	third.do(http.MethodPost, "/cart/assam/add", header, nil).redirectsTo(t, "/")
+	third.get("/").shows(t, 200, helloAda, packs("assam", 3))
+	leaving := newBrowser(t, site.url)
+	leaving.do(http.MethodPost, "/logout", header, nil).takesCookie(t)
+	site.wantSessions(t, 2)
+
+	// Without the flag the old cookie is worth nothing, and the new one works.
+	site = openSite(t, db, config{})
+	newBrowser(t, site.url).replay(copied).redirectsTo(t, "/login?note=ended")
+	newBrowser(t, site.url).replay(third.cookie()).shows(t, 200, helloAda)
 }
 
 func TestCart(t *testing.T) {
@@ -509,6 +576,76 @@ func TestConcurrentRequestsLoseNothing(t *testing.T) {
 	}
 }
 
+// Windows that change the same at once: what one of them overtakes it does again.
+func TestSameTeaAddedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t, newSite(t, testURI).url)
+	b.login("Ada")
+	b.get("/").shows(t, 200, visits(1))
+	cookie := http.Header{"Cookie": {b.cookie()}}
+	const windows = maxAttempts / 2 // each of which adds and looks
+	var wg sync.WaitGroup
+	for range windows {
+		wg.Go(func() {
+			newBrowser(t, b.base).do(http.MethodPost, "/cart/assam/add", cookie, nil).redirectsTo(t, "/")
+		})
+		wg.Go(func() {
+			newBrowser(t, b.base).do(http.MethodGet, "/", cookie, nil).shows(t, 200, helloAda)
+		})
+	}
+	wg.Wait()
+	b.get("/").shows(t, 200, packs("assam", windows), visits(windows+2))
+}
+
+// However often a request is overtaken, it comes to an end.
+func TestChangeGivesUp(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, testURI)
+	b := newBrowser(t, site.url)
+	b.login("Ada")
+	s := &shop{store: site.store}
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("Cookie", b.cookie())
+	attempts := 0
+	err := s.change(r, func(session *sessions.Session) error {
+		attempts++
+		b.post("/cart/assam/add").redirectsTo(t, "/")
+		line, _ := session.Values[cartPrefix+"assam"].(Line)
+		if line.Quantity != attempts-1 {
+			t.Errorf("attempt %d sees a quantity of %d", attempts, line.Quantity)
+		}
+		session.Values[cartPrefix+"assam"] = Line{Quantity: maxQuantity}
+		return session.Save(r, httptest.NewRecorder())
+	})
+	if !errors.Is(err, mongostore.ErrConflict) || attempts != maxAttempts {
+		t.Errorf("error %v after %d attempts, want %v after %d", err, attempts, mongostore.ErrConflict, maxAttempts)
+	}
+	b.get("/").shows(t, 200, packs("assam", maxAttempts))
+
+	err = s.change(r, func(session *sessions.Session) error {
+		b.post("/logout")
+		return mongostore.ErrConflict
+	})
+	if !errors.Is(err, mongostore.ErrGone) {
+		t.Errorf("error %v after a logout, want %v", err, mongostore.ErrGone)
+	}
+}
+
+func TestConflictAnswer(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, testURI)
+	templates, err := parseTemplates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &shop{store: site.store, log: slog.New(slog.NewTextHandler(site.log, nil)), templates: templates}
+	w := httptest.NewRecorder()
+	s.fail(w, httptest.NewRequest(http.MethodPost, "/", nil), mongostore.ErrConflict)
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "try it again") {
+		t.Errorf("status %d, Retry-After %q\n%s", w.Code, w.Header().Get("Retry-After"), w.Body)
+	}
+}
+
 func TestCookieThatDoesNotVerify(t *testing.T) {
 	t.Parallel()
 	b := newBrowser(t, newSite(t, testURI).url)
@@ -568,6 +705,7 @@ func TestOutage(t *testing.T) {
 		"GET /":        stays.get("/"),
 		"GET /login":   stays.get("/login"),
 		"GET /devices": stays.get("/devices"),
+		"POST order":   stays.post("/order"),
 		"POST cart":    stays.post("/cart/assam/add"),
 		"POST device":  stays.post("/devices/sign-out", "key", "x"),
 		"POST devices": stays.post("/devices/sign-out-others"),
@@ -586,6 +724,8 @@ func TestOutage(t *testing.T) {
 	if stays.cookie() != before {
 		t.Error("the outage changed the cookie")
 	}
+	// The driver looks twice a second whether the server is back.
+	until(t, "the shop has its memory back", func() bool { return stays.get("/").status == http.StatusOK })
 	stays.get("/").shows(t, 200, helloAda, packs("sencha", 1), "!"+packs("assam", 1))
 	leaves.replay(left).redirectsTo(t, "/login?note=ended")
 	until(t, "the logout reaches the database", func() bool {
@@ -635,7 +775,7 @@ func TestForgedForms(t *testing.T) {
 	site := newSite(t, testURI)
 	b := newBrowser(t, site.url)
 	b.login("Ada")
-	for _, path := range []string{"/cart/assam/add", "/logout", "/login", "/devices/sign-out", "/devices/sign-out-others"} {
+	for _, path := range []string{"/cart/assam/add", "/order", "/logout", "/login", "/devices/sign-out", "/devices/sign-out-others"} {
 		for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"} {
 			got := b.do(http.MethodPost, path, http.Header{name: {value}}, nil)
 			got.shows(t, 403, "That form came from another site")
