@@ -83,6 +83,16 @@ func answered(err error) bool {
 	return errors.As(err, &server) && len(server.ErrorCodes()) > 0 && !mongo.IsNetworkError(err) && !mongo.IsTimeout(err)
 }
 
+// refusedWrite reports whether a write was answered with an error and has changed
+// nothing. An error of the write concern comes after the change.
+func refusedWrite(err error) bool {
+	var write mongo.WriteException
+	if errors.As(err, &write) && write.WriteConcernError != nil {
+		return false
+	}
+	return answered(err)
+}
+
 // hasCode reports whether the server answered with one of the codes.
 func hasCode(err error, codes ...int) bool {
 	var server mongo.ServerError

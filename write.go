@@ -100,7 +100,7 @@ func (s *Store) insert(ctx context.Context, q *saving) error {
 	s.describe(q)
 	key := keyOf(q.id)
 	err := s.insertDocument(ctx, q.next.document(key, &s.seals))
-	if errors.Is(err, ErrUnavailable) {
+	if errors.Is(err, ErrUnavailable) && !refusedWrite(err) {
 		// Perhaps it was carried out, and only the answer lost. The next attempt
 		// takes another ID: this insert may still be on its way, and must not
 		// bring back what a logout has removed by then.
