@@ -121,7 +121,8 @@ var transientCodes = []int{
 // by a tool with that right.
 //
 // It returns the server's answer where an index cannot be had, and if there is
-// one with another expireAfterSeconds, the command that mends it.
+// one with another expireAfterSeconds, the command that mends it; and
+// [ErrUnavailable] if the server does not answer.
 func (s *Store) EnsureIndexes(ctx context.Context) error {
 	if err := errors.Join(s.ensureTTLIndex(ctx), s.ensureOwnerIndex(ctx)); err != nil {
 		return fmt.Errorf("mongostore: make indexes: %w", err)
@@ -145,7 +146,7 @@ func (s *Store) ensureTTLIndex(ctx context.Context) error {
 	if refused(err) {
 		return s.explainRefusal(ctx, err)
 	}
-	return err
+	return indexError(err)
 }
 
 func (s *Store) ensureOwnerIndex(ctx context.Context) error {
@@ -157,7 +158,16 @@ func (s *Store) ensureOwnerIndex(ctx context.Context) error {
 	_, err := s.coll.Indexes().CreateOne(ctx, mongo.IndexModel{
 		Keys: bson.D{{Key: fieldOwner, Value: 1}, {Key: fieldSeenAt, Value: -1}},
 	})
-	return err
+	return indexError(err)
+}
+
+// indexError leaves the server's words as they are: a command that makes an index
+// holds no values.
+func indexError(err error) error {
+	if err == nil || answered(err) {
+		return err
+	}
+	return unavailable(err)
 }
 
 // explainRefusal adds to the server's error what is wrong with an index that exists.

@@ -71,12 +71,13 @@ func (s *Store) Remove(ctx context.Context, session *sessions.Session) error {
 	st := s.states.of(session)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	for _, id := range st.knownIDs(session) {
+	ids := st.knownIDs(session)
+	for _, id := range ids {
 		if _, err := s.deleteDocument(ctx, byKey(keyOf(id))); err != nil {
 			return fmt.Errorf("mongostore: remove session: %w", err)
 		}
 	}
-	if st.stored {
+	if len(ids) > 0 {
 		st.end()
 	}
 	if err := s.removeOld(ctx, st); err != nil {

@@ -144,6 +144,16 @@ func TestPersistNew(t *testing.T) {
 	if err := f.store.Remove(t.Context(), f.browser().load()); err != nil {
 		t.Errorf("Remove of a new session: %v", err)
 	}
+	// What was removed by ID alone does not come back.
+	c := f.browser().login()
+	foreign := sessions.NewSession(f.store, name)
+	foreign.ID, foreign.Options = c.load().ID, nil
+	if err := f.store.Remove(t.Context(), foreign); err != nil || !c.load().IsNew {
+		t.Errorf("Remove by ID: %v", err)
+	}
+	if err := f.store.Persist(t.Context(), foreign); !errors.Is(err, mongostore.ErrGone) {
+		t.Errorf("Persist of what was removed: %v", err)
+	}
 	if err := f.store.Persist(t.Context(), sessions.NewSession(f.store, "a b")); err == nil {
 		t.Error("unusable name: no error")
 	}

@@ -17,10 +17,10 @@ var (
 	// [Store.New] gives a new session to go on with.
 	ErrGone = errors.New("session is gone")
 
-	// ErrConflict is returned by [Store.Save], [Store.Renew] and [Store.Persist] under
-	// [Reject] when another request
-	// has changed a key since the session was loaded that this one changed as
-	// well. Nothing is written.
+	// ErrConflict is returned by [Store.Save], [Store.Renew] and
+	// [Store.Persist] under [Reject] when another request has changed a key
+	// since the session was loaded that this one changed as well. Nothing is
+	// written.
 	ErrConflict = errors.New("session was changed by another request")
 
 	// ErrNotFound is returned by [Store.Fetch] when no live session has the ID.

@@ -102,19 +102,21 @@ func TestRenewalAnswersLost(t *testing.T) {
 func TestGoneByClockIsStillDeleted(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	b := f.browser().login()
+	b := f.browser()
+	b.do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
 	session := b.load()
-	f.expire()
+	expiry := f.document().Lookup("expiresAt").Time()
+	eventually(t, "the session has expired", func() bool { return time.Now().After(expiry) })
 	session.Values["n"] = 1
-	session.Options.MaxAge = 60 // the update carries a condition that fails
-	eventually(t, "the save fails", func() bool {
-		_, err := b.clone().save(session)
-		return err != nil || f.document().Lookup("expiresAt").Time().After(time.Now())
-	})
+	if _, err := b.clone().save(session); !errors.Is(err, mongostore.ErrGone) {
+		t.Fatalf("save: %v", err)
+	}
 	session.Options.MaxAge = -1
+	f.log.reset()
 	if _, err := b.save(session); err != nil {
 		t.Fatal(err)
 	}
+	f.wantCommands("delete")
 	f.wantDocuments(0)
 }
 
@@ -163,6 +165,32 @@ func TestLogoutWithTwoCookies(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.wantDocuments(0)
+}
+
+// TestLogoutWithTwoCookiesInAnOutage takes no longer than with one.
+func TestLogoutWithTwoCookiesInAnOutage(t *testing.T) {
+	t.Parallel()
+	f := setup(t, impatient)
+	planted, mine := f.browser().login(), f.browser().login()
+	r := planted.request()
+	r.AddCookie(&http.Cookie{Name: name, Value: mine.cookies[name]})
+	session, err := f.store.Get(r, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session.Options.MaxAge = -1
+	f.wire.on("delete", rule{kind: answer, reply: refusal(13, "Unauthorized")})
+	f.log.reset()
+	if err := session.Save(r, httptest.NewRecorder()); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []*browser{planted, mine} {
+		if !b.load().IsNew {
+			t.Error("a session is alive")
+		}
+	}
+	f.wire.heal()
+	eventually(t, "both are removed", func() bool { return len(f.documents()) == 0 })
 }
 
 // TestApplicationsTransaction: the store's work is no part of a transaction, or of a driver's

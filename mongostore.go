@@ -570,13 +570,9 @@ func (s *Store) load(ctx context.Context, name, id string) (record, map[any]any,
 	if s.removals.pending(key) {
 		return record{}, nil, ErrNotFound
 	}
-	doc, err := s.findDocument(ctx, key)
+	rec, err := s.findRecord(ctx, key)
 	if err != nil {
 		return record{}, nil, err
-	}
-	rec, err := parseRecord(doc, key, &s.seals)
-	if err != nil {
-		return record{}, nil, corrupt(err)
 	}
 	// The signature binds the ID to the name. A document of another name was not
 	// written for this cookie.
@@ -592,13 +588,9 @@ func (s *Store) load(ctx context.Context, name, id string) (record, map[any]any,
 
 // read is load for a document that may have expired, or be marked as moved.
 func (s *Store) read(ctx context.Context, key string) (record, map[any]any, error) {
-	doc, err := s.findDocument(ctx, key)
+	rec, err := s.findRecord(ctx, key)
 	if err != nil {
 		return record{}, nil, err
-	}
-	rec, err := parseRecord(doc, key, &s.seals)
-	if err != nil {
-		return record{}, nil, corrupt(err)
 	}
 	values, err := rec.decode()
 	if err != nil {
@@ -607,18 +599,22 @@ func (s *Store) read(ctx context.Context, key string) (record, map[any]any, erro
 	return rec, values, nil
 }
 
-// findDocument fails with [ErrNotFound] or [ErrUnavailable].
-func (s *Store) findDocument(ctx context.Context, key string) (bson.Raw, error) {
+// findRecord reads a document, but not its values yet.
+func (s *Store) findRecord(ctx context.Context, key string) (record, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	doc, err := s.coll.FindOne(ctx, byKey(key)).Raw()
 	if errors.Is(err, mongo.ErrNoDocuments) {
-		return nil, ErrNotFound
+		return record{}, ErrNotFound
 	}
 	if err != nil {
-		return nil, unavailable(err)
+		return record{}, unavailable(err)
 	}
-	return doc, nil
+	rec, err := parseRecord(doc, key, &s.seals)
+	if err != nil {
+		return record{}, corrupt(err)
+	}
+	return rec, nil
 }
 
 func corrupt(err error) error {

@@ -16,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/mongostore/mongostore"
@@ -251,10 +252,25 @@ func TestConfigIsCopied(t *testing.T) {
 // TestReadsGoToThePrimary, whatever the application's collection prefers.
 func TestReadsGoToThePrimary(t *testing.T) {
 	t.Parallel()
+	if s := server(t); strings.HasSuffix(s.description, ", standalone") {
+		t.Skipf("needs a replica set, where reads can go elsewhere; this is %s", s.description)
+	}
 	f := setup(t)
-	f.browser().login().load()
+	b := f.browser().login()
+	coll := f.cfg.Client.Database(f.cfg.Database).
+		Collection(f.cfg.Collection, options.Collection().SetReadPreference(readpref.Secondary()))
+	store, err := mongostore.New(coll, signingKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.store = store
+	f.log.reset()
+	if s := b.load(); s.Values["user"] != "ada" {
+		t.Errorf("values: %v", s.Values)
+	}
 	_, commands := f.log.take()
 	for _, c := range commands {
+		// A direct connection asks for primaryPreferred in the place of primary.
 		if v, err := c.LookupErr("$readPreference", "mode"); err == nil && !strings.HasPrefix(v.StringValue(), "primary") {
 			t.Errorf("read preference %v", v)
 		}

@@ -23,9 +23,12 @@ const (
 func (s *Store) destroy(ctx context.Context, w http.ResponseWriter, session *sessions.Session, st *state, own *sessions.Options) error {
 	// A visitor who has left has logged out all the same.
 	ctx = context.WithoutCancel(ctx)
+	var err error
 	for _, id := range st.knownIDs(session) {
 		key := keyOf(id)
-		_, err := s.deleteDocument(ctx, byKey(key))
+		if err == nil { // or the visitor would wait for each one in vain
+			_, err = s.deleteDocument(ctx, byKey(key))
+		}
 		if errors.Is(err, errUnacknowledged) {
 			return err
 		}
@@ -157,7 +160,9 @@ func (s *Store) repeatRemovals(ctx context.Context) {
 		if !ok {
 			return
 		}
-		if _, err := s.deleteDocument(ctx, byKey(key)); err == nil {
+		// What is not acknowledged was sent all the same, and is not to be repeated
+		// for ever.
+		if _, err := s.deleteDocument(ctx, byKey(key)); err == nil || errors.Is(err, errUnacknowledged) {
 			s.removals.done(key)
 			wait = firstRetry
 			continue

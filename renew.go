@@ -26,7 +26,7 @@ var errContended = errors.New("other requests changed the session all the while"
 // altogether, remove the session and begin a new one: this one keeps its age.)
 //
 // The other errors are those of Save. When Renew returns nil, the old ID works
-// no more, in any process. When it returns an error, the session goes on under
+// no more, in any process. When it returns another error, the session goes on under
 // the old ID. That is so unless the database had carried out a command whose
 // answer was lost, and could not be asked within [Config.Timeout]; then the
 // session has ended. On replica sets and sharded clusters the driver repeats
@@ -43,8 +43,8 @@ func (s *Store) Renew(r *http.Request, w http.ResponseWriter, session *sessions.
 // new document is made. The old one, if it is still as it was read, is marked
 // as moved; that decides: of two moves at once, or of a logout and a move after
 // it, one finds nothing to mark, and takes its own document back. A document so
-// marked is dead for every process, and is deleted. What other requests changed
-// in the old document before it is gone is carried over.
+// marked is dead for every process, takes no further writes, and is deleted.
+// What other requests changed in the old document before that is carried over.
 func (s *Store) move(ctx context.Context, q *saving) (err error) {
 	s.describe(q)
 	st, next := q.st, &q.next
@@ -59,12 +59,14 @@ func (s *Store) move(ctx context.Context, q *saving) (err error) {
 	}
 	// From here on there are two documents, whether the visitor waits or not.
 	ctx = context.WithoutCancel(ctx)
+	refusedInsert := false
 	defer func() {
-		if err != nil {
+		if err != nil && !refusedInsert {
 			s.abandon(ctx, newKey)
 		}
 	}()
 	if err := s.insertDocument(ctx, next.document(newKey, &s.seals)); err != nil {
+		refusedInsert = refusedWrite(err)
 		return err
 	}
 	m := moving{s: s, q: q, oldKey: oldKey, newKey: newKey, base: st.record, carried: map[any]any{}}
