@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -110,6 +111,10 @@ func (v value) text() (string, bool) {
 	return string(v.data[4 : len(v.data)-1]), true
 }
 
+func (v value) isText(s string) bool {
+	return v.kind == bson.TypeString && string(v.data[4:len(v.data)-1]) == s
+}
+
 // integer reads any number that stands for a whole one: the shell turns integers
 // into doubles easily.
 func (v value) integer() (int64, bool) {
@@ -180,13 +185,13 @@ func appendDouble(dst []byte, f float64) []byte {
 }
 
 func appendString(dst []byte, s string) []byte {
-	dst = appendInt32(dst, int32(len(s)+1))
+	dst = appendInt32(slices.Grow(dst, 4+len(s)+1), int32(len(s)+1))
 	dst = append(dst, s...)
 	return append(dst, 0)
 }
 
 func appendBinary(dst, b []byte) []byte {
-	dst = appendInt32(dst, int32(len(b)))
+	dst = appendInt32(slices.Grow(dst, 4+1+len(b)), int32(len(b)))
 	dst = append(dst, bson.TypeBinaryGeneric)
 	return append(dst, b...)
 }

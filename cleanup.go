@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,12 +21,13 @@ type Cleanup int
 
 const (
 	// TTLIndex has the server delete expired sessions, by an index on expiresAt
-	// (https://www.mongodb.com/docs/manual/core/index-ttl/). Where the server
-	// has no such index, or refuses to make it, there is one warning, and the store
-	// sweeps.
+	// (https://www.mongodb.com/docs/manual/core/index-ttl/), within a minute or two.
+	// Where the server has no such index, or refuses to make it, there is one
+	// warning, and the store sweeps.
 	TTLIndex Cleanup = iota
 
-	// Sweep deletes expired sessions now and then in the background of a Save.
+	// Sweep deletes expired sessions in the background of a Save, a tenth of a
+	// session's lifetime after the last time, but at least a second and at most 10 minutes.
 	Sweep
 
 	// Off leaves expired sessions to the application: see [Store.DeleteExpired].
@@ -118,10 +121,11 @@ var transientCodes = []int{
 // one that deletes expired sessions, and with [Config.OwnerKey] the one that
 // finds an owner's. [Open] does so, and a store from [New] at its first save;
 // an application that runs without the right to create indexes can have it done
-// by a tool with that right.
+// by a tool with that right. Of indexes that exist it changes nothing, so it also serves
+// as a health check, unless there are none to be had: then it asks the server nothing.
 //
-// It returns the server's answer where an index cannot be had, and if there is
-// one with another expireAfterSeconds, the command that mends it; and
+// It returns the server's answer where an index does not exist and cannot be had, and
+// if there is one with another expireAfterSeconds, the command that mends it; and
 // [ErrUnavailable] if the server does not answer.
 func (s *Store) EnsureIndexes(ctx context.Context) error {
 	if err := errors.Join(s.ensureTTLIndex(ctx), s.ensureOwnerIndex(ctx)); err != nil {
@@ -158,7 +162,17 @@ func (s *Store) ensureOwnerIndex(ctx context.Context) error {
 	_, err := s.coll.Indexes().CreateOne(ctx, mongo.IndexModel{
 		Keys: bson.D{{Key: fieldOwner, Value: 1}, {Key: fieldSeenAt, Value: -1}},
 	})
+	if refused(err) && s.hasOwnerIndex(ctx) {
+		return nil // somebody with the right to has made it
+	}
 	return indexError(err)
+}
+
+func (s *Store) hasOwnerIndex(ctx context.Context) bool {
+	indexes, err := s.coll.Indexes().ListSpecifications(ctx)
+	return err == nil && slices.ContainsFunc(indexes, func(index mongo.IndexSpecification) bool {
+		return keysOf(index.KeysDocument) == fieldOwner+":1 "+fieldSeenAt+":-1 "
+	})
 }
 
 // indexError leaves the server's words as they are: a command that makes an index
@@ -178,7 +192,7 @@ func (s *Store) explainRefusal(ctx context.Context, conflict error) error {
 		return conflict
 	}
 	for _, index := range indexes {
-		if !isExpiryIndex(index.KeysDocument) {
+		if keysOf(index.KeysDocument) != fieldExpiresAt+":1 " {
 			continue
 		}
 		switch after := index.ExpireAfterSeconds; {
@@ -195,21 +209,23 @@ func (s *Store) explainRefusal(ctx context.Context, conflict error) error {
 	return conflict
 }
 
-func isExpiryIndex(keys bson.Raw) bool {
-	fields := 0
-	ascending := false
+// keysOf writes down the keys of an index in their order; what is no direction is 0.
+func keysOf(keys bson.Raw) string {
+	var text strings.Builder
 	err := elements(keys, func(name []byte, v value) error {
-		fields++
-		direction, ok := v.integer()
-		ascending = string(name) == fieldExpiresAt && ok && direction == 1
+		direction, _ := v.integer()
+		fmt.Fprintf(&text, "%s:%d ", name, direction)
 		return nil
 	})
-	return err == nil && fields == 1 && ascending
+	if err != nil {
+		return ""
+	}
+	return text.String()
 }
 
 // DeleteExpired deletes the documents of expired sessions, and returns how many. It
-// works in batches; if ctx has no deadline, [Config.Timeout] bounds each. On an error it
-// returns how many had been deleted by then.
+// works in batches of 1000; if ctx has no deadline, [Config.Timeout] bounds each. On an
+// error, [ErrUnavailable], it returns how many had been deleted by then.
 func (s *Store) DeleteExpired(ctx context.Context) (int64, error) {
 	var total int64
 	now := time.Now()
@@ -260,7 +276,8 @@ func (s *Store) deleteBatch(ctx context.Context, expired bson.D) (n int64, more 
 	return n, err == nil && len(found) == sweepBatch, err
 }
 
-// Count returns how many sessions are alive.
+// Count returns how many sessions are alive, of all names and owners, or
+// [ErrUnavailable]. The server goes through all of them.
 func (s *Store) Count(ctx context.Context) (int64, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
@@ -271,8 +288,10 @@ func (s *Store) Count(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
-// Close ends the store's background work, if there is any, and disconnects the client
-// if [Open] made it. It waits as long as ctx allows; a second call returns nil.
+// Close ends the store's background work, if there is any, tries once more to delete what
+// a logout could not, and disconnects the client if [Open] made it. It waits as long as
+// ctx allows; a second call returns nil. Call it after the last request. A store that
+// is not closed leaks nothing but a client that Open made.
 func (s *Store) Close(ctx context.Context) error {
 	first, err := s.tasks.close(ctx)
 	if first && s.client != nil {

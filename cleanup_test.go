@@ -156,6 +156,46 @@ func TestTTLIndexRefused(t *testing.T) {
 	}
 }
 
+// TestIndexesOfATool: a store without the right to make indexes finds those that somebody
+// else has made, and has nothing to complain of.
+func TestIndexesOfATool(t *testing.T) {
+	t.Parallel()
+	index := func(name string, keys bson.D, rest ...bson.E) bson.D {
+		return append(bson.D{{Key: "v", Value: 2}, {Key: "key", Value: keys}, {Key: "name", Value: name}}, rest...)
+	}
+	expiry := index("one", bson.D{{Key: "expiresAt", Value: 1}}, bson.E{Key: "expireAfterSeconds", Value: 0})
+	owner := index("two", bson.D{{Key: "owner", Value: 1}, {Key: "seenAt", Value: -1}})
+	ascending := index("two", bson.D{{Key: "owner", Value: 1}, {Key: "seenAt", Value: 1}})
+	for _, row := range []struct {
+		name    string
+		indexes bson.A
+		says    string // of the warning; there is none if empty
+	}{
+		{"both", bson.A{expiry, owner}, ""},
+		{"no index for owners", bson.A{expiry}, "no index for the owners"},
+		{"another for owners", bson.A{expiry, ascending}, "no index for the owners"},
+		{"no TTL index", bson.A{owner}, "no TTL index"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			f.wire.on("createIndexes", rule{kind: answer, reply: refusal(13, "Unauthorized")})
+			f.wire.on("listIndexes", rule{kind: answer, reply: bson.D{{Key: "ok", Value: 1}, {Key: "cursor", Value: bson.D{
+				{Key: "id", Value: int64(0)}, {Key: "ns", Value: "a.b"}, {Key: "firstBatch", Value: row.indexes},
+			}}}})
+			f.cfg.Cleanup, f.cfg.OwnerKey = mongostore.TTLIndex, "user"
+			store := f.open()
+			log := f.text.String()
+			if warnings := strings.Count(log, "level=WARN"); (warnings > 0) != (row.says != "") || warnings > 1 || !strings.Contains(log, row.says) {
+				t.Errorf("log: %s\nwant: %s", log, row.says)
+			}
+			if err := store.EnsureIndexes(t.Context()); (err == nil) != (row.says == "") {
+				t.Errorf("EnsureIndexes: %v", err)
+			}
+		})
+	}
+}
+
 // TestIndexTriedAgain: a server that is just handing over has not refused.
 func TestIndexTriedAgain(t *testing.T) {
 	t.Parallel()

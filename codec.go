@@ -47,6 +47,9 @@ const (
 var (
 	errTooDeep   = errors.New("nested too deeply, or a value that contains itself")
 	errNotNative = errors.New("nested too deeply for native storage")
+
+	// errTag does not tell the tag, which in a damaged document may be anything.
+	errTag = errors.New("unknown " + tagType)
 )
 
 // encodeValue appends the BSON form of v to dst and returns its type. Equal
@@ -602,7 +605,7 @@ func decodeTagged(tag string, v value, depth int) (any, error) {
 	case "map[string][]string":
 		return decodeTypedMap[[]string](tag, v, depth)
 	default:
-		return nil, fmt.Errorf("unknown type tag %q", tag)
+		return nil, errTag
 	}
 	return nil, badTag(tag)
 }
@@ -685,7 +688,10 @@ func decodeTypedMap[T any](tag string, v value, depth int) (any, error) {
 
 func decodeList[T any](v value, depth int) ([]T, error) {
 	list := []T{}
-	err := elements(v.data, func(_ []byte, v value) error {
+	err := elements(v.data, func(name []byte, v value) error {
+		if strconv.Itoa(len(list)) != string(name) {
+			return errors.New("a list whose elements are not numbered") // a map once, perhaps
+		}
 		element, err := decodeAs[T](v, depth+1)
 		list = append(list, element)
 		return err
@@ -698,10 +704,10 @@ func decodeMap[T any](v value, depth int) (map[string]T, error) {
 	err := elements(v.data, func(name []byte, v value) error {
 		key, ok := unescape(string(name))
 		if !ok {
-			return fmt.Errorf("invalid key %q", name)
+			return errKey // a part of the value, so its text stays out of the error
 		}
 		if _, twice := m[key]; twice {
-			return fmt.Errorf("key %q twice", name)
+			return errors.New("a key is there twice")
 		}
 		element, err := decodeAs[T](v, depth+1)
 		m[key] = element
@@ -720,73 +726,6 @@ func decodeAs[T any](v value, depth int) (T, error) {
 		err = errors.New("null in a list or map of another type")
 	}
 	return element, err
-}
-
-// sameValue reports whether two encoded values stand for equal Go values. That is
-// whether their bytes are equal, except for gob, which writes maps in any order
-// and numbers types in the order in which a process first used them, and for maps
-// whose fields somebody put into another order, as FerretDB does with _id.
-func sameValue(a, b value) bool {
-	if a.kind == b.kind && bytes.Equal(a.data, b.data) {
-		return true
-	}
-	if a.kind != bson.TypeEmbeddedDocument || b.kind != bson.TypeEmbeddedDocument {
-		return sameParts(a, b)
-	}
-	tagA, contentA, okA, errA := readTag(a)
-	tagB, contentB, okB, errB := readTag(b)
-	switch {
-	case errA != nil || errB != nil || okA != okB || tagA != tagB:
-		return false
-	case okA && tagA == tagGob:
-		return sameGob(contentA, contentB)
-	case okA: // whose _value, a map, may look like a tag, but is none
-		return sameParts(contentA, contentB)
-	default:
-		return sameParts(a, b)
-	}
-}
-
-// sameParts is sameValue for what is no tagged value.
-func sameParts(a, b value) bool {
-	if a.kind != b.kind {
-		return false
-	}
-	if bytes.Equal(a.data, b.data) {
-		return true
-	}
-	if a.kind != bson.TypeArray && a.kind != bson.TypeEmbeddedDocument ||
-		len(a.data) != len(b.data) && !bytes.Contains(b.data, []byte(tagGob)) {
-		return false
-	}
-	parts := map[string]value{}
-	if elements(a.data, func(name []byte, v value) error {
-		parts[string(name)] = v
-		return nil
-	}) != nil {
-		return false
-	}
-	err := elements(b.data, func(name []byte, v value) error {
-		if part, ok := parts[string(name)]; !ok || !sameValue(part, v) {
-			return errMalformed
-		}
-		delete(parts, string(name))
-		return nil
-	})
-	return err == nil && len(parts) == 0
-}
-
-// sameGob compares what comes out of gob on both sides: unexported fields and the
-// difference between nil and empty, which gob loses, are no change.
-func sameGob(a, b value) bool {
-	bytesA, okA := a.binary()
-	bytesB, okB := b.binary()
-	if !okA || !okB {
-		return false
-	}
-	goA, errA := gobDecode(bytesA)
-	goB, errB := gobDecode(bytesB)
-	return errA == nil && errB == nil && reflect.DeepEqual(goA, goB)
 }
 
 // Keys.

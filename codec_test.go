@@ -896,20 +896,7 @@ func TestKeysOfAnotherName(t *testing.T) {
 	b := f.browser()
 	key := keyPair{"a", "b"}
 	b.do(func(s *sessions.Session) { s.Values[key] = "old" })
-	fields, err := f.document().Lookup("values").Document().Elements()
-	if err != nil || len(fields) != 1 {
-		t.Fatal(fields, err)
-	}
-	name := fields[0].Key()
-	encoded, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(name, "%gob:"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := "%gob:" + base64.RawURLEncoding.EncodeToString(renumberGob(t, encoded))
-	if name == other {
-		t.Fatal("the names do not differ")
-	}
-	f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values." + other, Value: "new"}}}})
+	f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values." + f.otherName(), Value: "new"}}}})
 	f.log.reset()
 
 	b.do(func(s *sessions.Session) {
@@ -930,9 +917,50 @@ func TestKeysOfAnotherName(t *testing.T) {
 	}
 }
 
+// TestStrayIsLeftAlone: a save that does not touch such a key leaves it as others have stored it
+// meanwhile, under whichever name.
+func TestStrayIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser()
+	key := keyPair{"a", "b"}
+	b.do(func(s *sessions.Session) { s.Values[key] = "1" })
+	f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values." + f.otherName(), Value: "2"}}}})
+	early := b.load()
+	b.do(func(s *sessions.Session) { delete(s.Values, key) })
+	b.do(func(s *sessions.Session) { s.Values[key] = "4" })
+	early.Values["another"] = true
+	if _, err := b.save(early); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.load().Values[key]; got != "4" {
+		t.Errorf("a save of another key changed this one to %v", got)
+	}
+}
+
+// otherName gives the name under which another process may store the only key of the
+// only session.
+func (f *fixture) otherName() string {
+	f.t.Helper()
+	fields, err := f.document().Lookup("values").Document().Elements()
+	if err != nil || len(fields) != 1 {
+		f.t.Fatal(fields, err)
+	}
+	name := fields[0].Key()
+	encoded, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(name, "%gob:"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	other := "%gob:" + base64.RawURLEncoding.EncodeToString(renumberGob(f.t, encoded))
+	if name == other {
+		f.t.Fatal("the names do not differ")
+	}
+	return other
+}
+
 // renumberGob gives the gob of a value of one defined type another number for that type, as
 // another process may have given it.
-func renumberGob(t *testing.T, encoded []byte) []byte {
+func renumberGob(t testing.TB, encoded []byte) []byte {
 	t.Helper()
 	// The number takes a byte, behind one that tells so; negative it is in front of the
 	// definition.
@@ -1210,6 +1238,8 @@ func TestValuesOfOthers(t *testing.T) {
 		{"regular expression", bson.Regex{Pattern: "a"}, refused},
 		{"UUID", bson.Binary{Subtype: bson.TypeBinaryUUID, Data: make([]byte, 16)}, refused},
 		{"deep", deepDocument(300), refused},
+		{"list that was a map", bson.RawValue{Type: bson.TypeArray, Value: []byte("\x08\x00\x00\x00\x0aa\x00\x00")}, refused},
+		{"list with a gap", bson.RawValue{Type: bson.TypeArray, Value: []byte("\x08\x00\x00\x00\x0a1\x00\x00")}, refused},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

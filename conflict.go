@@ -1,5 +1,7 @@
 package mongostore
 
+import "slices"
+
 // ConflictPolicy is what becomes of a save that changes a key which another request
 // has changed since this one loaded the session.
 type ConflictPolicy int
@@ -21,30 +23,22 @@ const (
 	//	}
 	//
 	// After [ErrUnavailable] it is not known whether the save was carried out;
-	// repeated on a standalone server, it may find itself in conflict with itself.
+	// repeated, it may find itself in conflict with itself.
 	Reject
 )
 
 // clashes reports whether rec and theirs, which were both made from base, changed one
 // key, be it to the same value.
 func (rec *record) clashes(base, theirs *record) bool {
-	for key := range rec.fields {
-		if rec.changed(base, key) && theirs.changed(base, key) {
-			return true
-		}
-	}
-	for key := range base.fields {
-		if rec.changed(base, key) && theirs.changed(base, key) {
-			return true
-		}
-	}
-	return false
+	ours, theirFields, was := rec.index(), theirs.index(), base.index()
+	clash := func(f field) bool { return changed(ours, was, f.key) && changed(theirFields, was, f.key) }
+	return slices.ContainsFunc(rec.fields, clash) || slices.ContainsFunc(base.fields, clash)
 }
 
-// changed reports whether rec has another value for a key than base, or only one
-// of them has one.
-func (rec *record) changed(base *record, key any) bool {
-	ours, have := rec.fields[key]
-	was, had := base.fields[key]
-	return have != had || have && !sameValue(ours.value, was.value)
+// changed reports whether a record whose fields are now has another value for a key than
+// it had when they were was, or only then or only now has one.
+func changed(now, was map[any]field, key any) bool {
+	f, have := now[key]
+	old, had := was[key]
+	return have != had || have && !sameValue(f.value, old.value)
 }

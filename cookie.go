@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
@@ -18,6 +20,8 @@ import (
 
 const (
 	idBytes = 32 // 256 bits from the system's CSPRNG; OWASP ASVS 7.2.3 asks for 128
+
+	keyLength = 43 // of a SHA-256 in base64
 
 	// maxIDLength bounds what is hashed; IDs of our own making have 43 characters.
 	maxIDLength = 128
@@ -47,15 +51,20 @@ func newID() string {
 // a session ID from it.
 func keyOf(id string) string {
 	sum := sha256.Sum256([]byte(id))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	var key [keyLength]byte
+	base64.RawURLEncoding.Encode(key[:], sum[:])
+	return string(key[:])
 }
 
 // validID holds for every ID of our making. What else is signed by the same keys,
 // such as the values of a CookieStore, is no ID.
-func validID(id string) bool {
-	return id != "" && len(id) <= maxIDLength && !strings.ContainsFunc(id, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
-	})
+func validID[T string | []byte](id T) bool {
+	for i := range len(id) {
+		if c := id[i]; (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return len(id) > 0 && len(id) <= maxIDLength
 }
 
 // idSerializer puts the ID as it is into the cookie, which keeps the cookie short
@@ -74,7 +83,7 @@ func (idSerializer) Serialize(src any) ([]byte, error) {
 }
 
 func (idSerializer) Deserialize(src []byte, dst any) error {
-	if !validID(string(src)) {
+	if !validID(src) {
 		return errID
 	}
 	switch id := dst.(type) {
@@ -114,19 +123,36 @@ func newCodecs(keyPairs [][]byte) (codecs []securecookie.Codec, weak bool, err e
 	return codecs, weak, nil
 }
 
+// carried is a session ID that a request carries.
+type carried struct {
+	id     string
+	signed string // the cookie's content, if a new one would differ in its age alone; or empty
+}
+
+func idsOf(cookies []carried) (ids []string) {
+	for _, c := range cookies {
+		ids = append(ids, c.id)
+	}
+	return ids
+}
+
 // cookieIDs returns the session IDs in the request's cookies of the name, in the order of
 // the cookies, and if there is none the error of the first cookie that failed.
-func (s *Store) cookieIDs(r *http.Request, name string) (ids []string, err error) {
+func (s *Store) cookieIDs(r *http.Request, name string) (ids []carried, err error) {
 	for _, cookie := range r.CookiesNamed(name) {
-		var id string
-		if errCookie := securecookie.DecodeMulti(name, cookie.Value, &id, s.Codecs...); errCookie != nil {
+		id, newest, errCookie := s.verify(name, cookie.Value)
+		if errCookie != nil {
 			if err == nil {
 				err = errCookie
 			}
 			continue
 		}
-		if validID(id) && !slices.Contains(ids, id) {
-			ids = append(ids, id)
+		if validID(id) && !slices.ContainsFunc(ids, func(c carried) bool { return c.id == id }) {
+			c := carried{id: id}
+			if newest {
+				c.signed = cookie.Value
+			}
+			ids = append(ids, c)
 		}
 		if len(ids) == maxCookies {
 			break
@@ -138,14 +164,54 @@ func (s *Store) cookieIDs(r *http.Request, name string) (ids []string, err error
 	return nil, err
 }
 
-// signedCookie makes the cookie for an ID. Everything that can be wrong with it is
-// found here, before the database is touched.
-func (s *Store) signedCookie(name, id string, options *sessions.Options) (*http.Cookie, error) {
-	signed, err := securecookie.EncodeMulti(name, id, s.Codecs...)
-	if err != nil {
-		return nil, fmt.Errorf("sign cookie: %w", err)
+// signedAt returns when securecookie signed a cookie's content, which begins with that time,
+// or zero. It serves to spare work, and is not to be relied on.
+func signedAt(content string) time.Time {
+	var start [12]byte
+	if len(content) < 16 {
+		return time.Time{}
 	}
-	return newCookie(name, signed, options)
+	if _, err := base64.URLEncoding.Decode(start[:], []byte(content[:16])); err != nil {
+		return time.Time{}
+	}
+	date, _, _ := strings.Cut(string(start[:]), "|")
+	seconds, err := strconv.ParseInt(date, 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0)
+}
+
+// verify returns the ID in a cookie, and whether the newest of the store's own codecs
+// accepted it.
+func (s *Store) verify(name, content string) (id string, newest bool, err error) {
+	var errs securecookie.MultiError
+	for i, codec := range s.Codecs {
+		err := codec.Decode(name, content, &id)
+		if err == nil {
+			return id, i == 0 && codec == s.newest, nil
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return "", false, securecookie.DecodeMulti(name, content, &id) // says that there are no codecs
+	}
+	return "", false, errs
+}
+
+// signedCookie makes the cookie for an ID. Everything that can be wrong with it is
+// found here, before the database is touched. A cookie that came in and is as good as
+// a new one goes out again, which spares half of the cryptography of a request. It is not
+// when it is older than a touch: the application may have given the codecs an age.
+func (s *Store) signedCookie(q *saving) (*http.Cookie, error) {
+	name, signed := q.session.Name(), q.st.signed
+	if q.id != q.st.id || q.next.seenAt.Sub(signedAt(signed)) > s.touchInterval(q.own.MaxAge) {
+		var err error
+		if signed, err = securecookie.EncodeMulti(name, q.id, s.Codecs...); err != nil {
+			return nil, fmt.Errorf("sign cookie: %w", err)
+		}
+	}
+	return newCookie(name, signed, q.own)
 }
 
 // newCookie makes a cookie. It refuses one that net/http would mutilate, and names
@@ -177,10 +243,20 @@ func hasPrefixFold(s, prefix string) bool {
 // earlier Save of the same session added. It returns the header's line.
 func setCookie(w http.ResponseWriter, cookie *http.Cookie, earlier string) string {
 	line := cookie.String()
-	header := w.Header()
-	if earlier != "" {
-		header["Set-Cookie"] = slices.DeleteFunc(header["Set-Cookie"], func(l string) bool { return l == earlier })
-	}
-	header.Add("Set-Cookie", line)
+	withdrawCookie(w, earlier)
+	w.Header().Add("Set-Cookie", line)
 	return line
+}
+
+// withdrawCookie takes a line that an earlier Save added out of the response again.
+func withdrawCookie(w http.ResponseWriter, line string) {
+	header := w.Header()
+	lines := header["Set-Cookie"]
+	if line == "" || len(lines) == 0 {
+		return
+	}
+	header["Set-Cookie"] = slices.DeleteFunc(lines, func(l string) bool { return l == line })
+	if len(header["Set-Cookie"]) == 0 {
+		delete(header, "Set-Cookie")
+	}
 }

@@ -1,12 +1,15 @@
 package mongostore_test
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
@@ -30,6 +33,8 @@ func TestCookieDefaults(t *testing.T) {
 	}
 }
 
+// TestCookieOptions: the options of the store, and of a session, reach the cookie whole, and no other
+// visitor's.
 func TestCookieOptions(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(c *mongostore.Config) {
@@ -185,5 +190,30 @@ func TestIDs(t *testing.T) {
 			t.Error("an ID came twice")
 		}
 		seen[id] = true
+	}
+}
+
+// TestCookieIsSignedAnew: a cookie that was signed a moment ago goes out again as it came; one
+// that was signed a while ago is signed anew, for codecs that the application has given an
+// age.
+func TestCookieIsSignedAnew(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	fresh := b.cookies[name]
+	if c := b.do(func(*sessions.Session) {}); c.Value != fresh {
+		t.Error("a fresh cookie was signed again")
+	}
+	id := b.load().ID
+	for age, again := range map[time.Duration]bool{50 * time.Second: true, 70 * time.Second: false, 400 * 24 * time.Hour: false, -time.Hour: true} {
+		// base64(date|base64(ID)|HMAC(name|date|base64(ID)))
+		content := fmt.Sprintf("%d|%s|", time.Now().Add(-age).Unix(), base64.URLEncoding.EncodeToString([]byte(id)))
+		mac := hmac.New(sha256.New, signingKey)
+		mac.Write([]byte(name + "|" + content[:len(content)-1]))
+		b.cookies[name] = base64.URLEncoding.EncodeToString(mac.Sum([]byte(content)))
+		came := b.cookies[name]
+		if c := b.do(func(*sessions.Session) {}); (c.Value == came) != again {
+			t.Errorf("a cookie signed %v ago went out again: %t, want %t", age, c.Value == came, again)
+		}
 	}
 }

@@ -15,7 +15,8 @@ import (
 // Fetch returns the session of an ID, as [sessions.Session.ID] holds it. The session is
 // for [Store.Persist] and [Store.Remove], and can also be saved in a request.
 //
-// If there is none that is alive under this name, it returns [ErrNotFound]. Other errors
+// If there is none that is alive under this name, it returns [ErrNotFound]; so it does after
+// [Store.Renew], which gives the session another ID. Other errors
 // are [ErrUnavailable] and [ErrCorrupt]. The session is nil on an error.
 func (s *Store) Fetch(ctx context.Context, name, id string) (*sessions.Session, error) {
 	if !validName(name) {
@@ -35,7 +36,8 @@ func (s *Store) Fetch(ctx context.Context, name, id string) (*sessions.Session, 
 
 // Persist stores a session as [Store.Save] does, without a cookie: a new
 // session gets its ID, a stored one keeps it. A negative Options.MaxAge removes
-// it, as [Store.Remove] does. The errors are those of Save.
+// it, as [Store.Remove] does. [Config.SkipEmpty] and [Config.Describe], which are about
+// requests, do not apply. The errors are those of Save.
 func (s *Store) Persist(ctx context.Context, session *sessions.Session) error {
 	if session == nil {
 		return errors.New("mongostore: save session: session is nil")
@@ -63,7 +65,8 @@ func (s *Store) Persist(ctx context.Context, session *sessions.Session) error {
 
 // Remove deletes a session. It returns nil if the session is already gone, or was
 // never stored, and [ErrUnavailable] if the database fails; then the session may still
-// be there, and Remove can be called again.
+// be there, and Remove can be called again. The browser keeps its cookie, which is worth
+// nothing.
 func (s *Store) Remove(ctx context.Context, session *sessions.Session) error {
 	if session == nil {
 		return errors.New("mongostore: remove session: session is nil")

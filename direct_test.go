@@ -73,6 +73,8 @@ func TestFetch(t *testing.T) {
 	f.wantDocuments(0)
 }
 
+// TestFetchRefused: no session for an ID that is unknown, malformed, of another name, expired or
+// hashed, as it stands in the database.
 func TestFetchRefused(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(c *mongostore.Config) { c.Timeout = 2 * time.Second })

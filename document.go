@@ -33,13 +33,23 @@ const (
 	fieldMovedTo   = "movedTo"
 )
 
-// record is a session's document, without its _id.
+// fieldNames are the fields that a document has once at most; those that it must have come
+// first.
+var fieldNames = [...]string{
+	fieldVersion, fieldName, fieldValues, fieldRev, fieldCreatedAt, fieldSeenAt, fieldExpiresAt,
+	fieldOwner, fieldDetails, fieldMaxAge, fieldMovedTo,
+}
+
+const requiredFields = 7
+
+// record is a session's document.
 type record struct {
+	key       string // the document's _id
 	name      string
-	fields    map[any]field // by the key in Session.Values; not sealed
-	strays    []string      // further names of fields that stand for a key in fields
-	owner     value         // of kind 0 if there is none
-	details   value         // of kind 0 if there are none
+	fields    []field // not sealed; no key is there twice
+	strays    []field // further fields for a key in fields, of which only key and name count
+	owner     value   // of kind 0 if there is none
+	details   value   // of kind 0 if there are none
 	rev       int64
 	createdAt time.Time
 	seenAt    time.Time
@@ -48,23 +58,38 @@ type record struct {
 	movedTo   string // the _id of the document that took this one's place, see move; then this one is dead
 }
 
-// field is a key and its value as they stand in the document.
+// field is a key of Session.Values, with its name and its value as they stand in the
+// document.
 type field struct {
+	key   any
 	name  string
 	value value
 }
 
-// parseRecord reads the document with the given _id. The fields of the result are
-// parts of doc, unless they were sealed.
-func parseRecord(doc bson.Raw, key string, seals *sealer) (record, error) {
-	rec := record{fields: map[any]field{}}
+// errMisdelivered is a connection's failure: what it gave is the answer to another command.
+// The driver does not look at which command an answer is for, and to hand a visitor
+// somebody else's session would be the worst of all faults.
+var errMisdelivered = errors.New("the server's answer is another document")
+
+// parseRecord reads the document with the given _id, save for its values, which it
+// returns as they are.
+func parseRecord(doc bson.Raw, key string) (rec record, values []byte, err error) {
+	rec.key = key
 	var version int64
-	var values []byte
-	var seen int
-	err := elements(doc, func(name []byte, v value) (err error) {
+	var seen [len(fieldNames)]bool
+	err = elements(doc, func(name []byte, v value) error {
+		if i := slices.Index(fieldNames[:], string(name)); i >= 0 {
+			if seen[i] {
+				return fmt.Errorf("field %s is there twice", name)
+			}
+			seen[i] = true
+		}
 		ok := true
-		seen++
 		switch string(name) {
+		case fieldID:
+			if !v.isText(key) {
+				return errMisdelivered
+			}
 		case fieldVersion:
 			version, ok = v.integer()
 		case fieldName:
@@ -73,13 +98,11 @@ func parseRecord(doc bson.Raw, key string, seals *sealer) (record, error) {
 			values, ok = v.document()
 		case fieldOwner:
 			rec.owner = v
-			seen--
 		case fieldDetails:
 			rec.details = v
-			seen--
 		case fieldRev:
 			rec.rev, ok = v.integer()
-			ok = ok || v.kind == bson.TypeNull // of a document that has moved
+			ok = ok && rec.rev > 0 || v.kind == bson.TypeNull // of a document that has moved
 		case fieldCreatedAt:
 			rec.createdAt, ok = v.time()
 		case fieldSeenAt:
@@ -91,46 +114,93 @@ func parseRecord(doc bson.Raw, key string, seals *sealer) (record, error) {
 			age, ok = v.integer()
 			maxAge := int(min(age, math.MaxInt))
 			rec.maxAge, ok = &maxAge, ok && age >= 0
-			seen--
 		case fieldMovedTo:
 			rec.movedTo, ok = v.text()
-			seen--
-		default: // _id, and what others may have added
-			seen--
+			ok = ok && rec.movedTo != ""
+		default: // what others may have added
 		}
 		if !ok {
-			return fmt.Errorf("field %s is of the wrong type", name)
+			return fmt.Errorf("field %s is not what it should be", name)
 		}
 		return nil
 	})
+	missing := slices.Index(seen[:requiredFields], false)
 	switch {
 	case version > formatVersion:
-		return rec, fmt.Errorf("format version %d is newer than %d", version, formatVersion)
+		err = fmt.Errorf("format version %d is newer than %d", version, formatVersion)
 	case err != nil:
-		return rec, err
 	case version < 1:
-		return rec, errors.New("no format version")
-	case seen != 7:
-		return rec, errors.New("a field is missing or there twice")
+		err = errors.New("no format version")
+	case missing >= 0:
+		err = fmt.Errorf("field %s is missing", fieldNames[missing])
+	case rec.rev == 0 && rec.movedTo == "":
+		// It would be read, and refuse every save.
+		err = fmt.Errorf("field %s is null without a %s", fieldRev, fieldMovedTo)
 	}
-	err = elements(values, func(name []byte, v value) error {
-		f := field{string(name), v}
-		goKey, err := decodeKey(f.name)
-		if err != nil {
+	return rec, values, err
+}
+
+// readValues fills in the record's fields, and gives them as Go values. The fields are
+// parts of values, unless they were sealed; the Go values are not.
+func (rec *record) readValues(values []byte, seals *sealer) (map[any]any, error) {
+	var count, nameBytes int
+	if err := elements(values, func(name []byte, _ value) error {
+		count++
+		nameBytes += len(name)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	goValues := make(map[any]any, count)
+	rec.fields = make([]field, 0, count)
+	var names strings.Builder // one string for all
+	names.Grow(nameBytes)
+	err := elements(values, func(name []byte, v value) error {
+		start := names.Len()
+		names.Write(name)
+		f := field{name: names.String()[start:], value: v}
+		var err error
+		if f.key, err = decodeKey(f.name); err != nil {
 			return fmt.Errorf("key %q: %w", name, err)
 		}
-		if f.value, err = seals.open(key, f); err != nil {
+		if f.value, err = seals.open(rec.key, f); err != nil {
 			return fmt.Errorf("value of key %q: %w", name, err)
 		}
-		if known, twice := rec.fields[goKey]; twice {
-			// One key under the names of two processes, see decodeGobKey. The
-			// later one was written last.
-			rec.strays = append(rec.strays, known.name)
+		goValue, err := decodeValue(f.value)
+		if err != nil {
+			return fmt.Errorf("value of key %q: %w", name, err)
 		}
-		rec.fields[goKey] = f
+		if _, twice := goValues[f.key]; !twice {
+			rec.fields = append(rec.fields, f)
+		} else if err := rec.replace(f); err != nil {
+			return err
+		}
+		goValues[f.key] = goValue
 		return nil
 	})
-	return rec, err
+	return goValues, err
+}
+
+// replace puts a field in the place of one with the same key: one key under the names of two
+// processes, see decodeGobKey. The later one was written last.
+func (rec *record) replace(f field) error {
+	i := slices.IndexFunc(rec.fields, func(known field) bool { return known.key == f.key })
+	sameName := func(known field) bool { return known.name == f.name }
+	if sameName(rec.fields[i]) || slices.ContainsFunc(rec.strays, sameName) {
+		return fmt.Errorf("key %q is there twice", f.name)
+	}
+	rec.strays = append(rec.strays, rec.fields[i])
+	rec.fields[i] = f
+	return nil
+}
+
+// index gives the record's fields by their keys.
+func (rec *record) index() map[any]field {
+	fields := make(map[any]field, len(rec.fields))
+	for _, f := range rec.fields {
+		fields[f.key] = f
+	}
+	return fields
 }
 
 func (v value) time() (time.Time, bool) {
@@ -138,98 +208,115 @@ func (v value) time() (time.Time, bool) {
 	return time.UnixMilli(ms).UTC(), ok
 }
 
-// decode gives the record's values as Go values.
-func (rec *record) decode() (map[any]any, error) {
-	values := make(map[any]any, len(rec.fields))
-	for key, f := range rec.fields {
-		v, err := decodeValue(f.value)
-		if err != nil {
-			return nil, fmt.Errorf("value of key %q: %w", f.name, err)
-		}
-		values[key] = v
-	}
-	return values, nil
-}
-
-// diff encodes a session's values and compares them with the record's: set are the fields
-// that are new or changed, unset the names that are no longer there, and fields
-// what the record's will be. It fails if the whole exceeds maxSize bytes.
+// diff compares a session's values with the record's: set are the fields that are new or
+// changed, unset the names that are no longer there, and fields what the record's
+// will be. It fails if the whole exceeds maxSize bytes.
 func (rec *record) diff(values map[any]any, maxSize int) (d diff, err error) {
-	d.fields = make(map[any]field, len(values))
-	size := 0
-	for key, v := range values {
-		f, known := rec.fields[key]
-		if !known {
-			if f.name, err = encodeKey(key); err != nil {
-				return d, fmt.Errorf("key of type %T: %w", key, err)
-			}
+	kept, size := 0, 0
+	for _, f := range rec.fields {
+		v, ok := values[f.key]
+		if !ok {
+			d.unset = append(d.unset, f.name)
+			continue
 		}
-		if !known || !holds(f.value, v) {
-			data, kind, err := encodeValue(nil, v)
+		kept++
+		if !holds(f.value, v) {
+			encoded, err := f.encode(v)
 			if err != nil {
-				return d, fmt.Errorf("value of key %q, type %T: %w", f.name, v, err)
+				return d, err
 			}
-			if encoded := (value{kind, data}); !known || !sameValue(f.value, encoded) {
+			if !sameValue(f.value, encoded) {
 				f.value = encoded
 				d.set = append(d.set, f)
 			}
 		}
-		d.fields[key] = f
-		size += len(f.name) + len(f.value.data) + 2 // the type and the name's end
+		size += f.size()
+	}
+	if kept < len(values) {
+		known := rec.index()
+		for key, v := range values {
+			if _, ok := known[key]; ok {
+				continue
+			}
+			f := field{key: key}
+			if f.name, err = encodeKey(key); err != nil {
+				return d, fmt.Errorf("key of type %T: %w", key, err)
+			}
+			if f.value, err = f.encode(v); err != nil {
+				return d, err
+			}
+			d.set = append(d.set, f)
+			size += f.size()
+		}
 	}
 	if size > maxSize && len(d.set) > 0 {
 		return d, fmt.Errorf("%w: %d bytes of values, at most %d", ErrTooLarge, size, maxSize)
 	}
-	for key, f := range rec.fields {
-		if _, kept := d.fields[key]; !kept {
+	if d.empty() {
+		d.fields, d.strays = rec.fields, rec.strays
+		return d, nil
+	}
+	slices.SortFunc(d.set, byName)
+	slices.Sort(d.unset)
+	d.fields = append(make([]field, 0, len(values)), d.set...)
+	for _, f := range rec.fields {
+		_, set := slices.BinarySearchFunc(d.set, f, byName)
+		_, unset := slices.BinarySearch(d.unset, f.name)
+		if !set && !unset {
+			d.fields = append(d.fields, f)
+		}
+	}
+	for _, f := range rec.strays {
+		// One name of a key is as good as another, but what is written under
+		// one of them makes the others obsolete.
+		if i := slices.IndexFunc(d.fields, func(kept field) bool { return kept.key == f.key }); i >= len(d.set) {
+			d.strays = append(d.strays, f)
+		} else {
 			d.unset = append(d.unset, f.name)
 		}
 	}
-	if len(d.set)+len(d.unset) > 0 {
-		d.unset = append(d.unset, rec.strays...)
-	}
-	slices.SortFunc(d.set, func(a, b field) int { return strings.Compare(a.name, b.name) })
-	slices.Sort(d.unset)
 	return d, nil
 }
 
-// holds reports, for the values that make up most of a session, that stored is the
-// encoding of v, without encoding it.
-func holds(stored value, v any) bool {
-	switch v := v.(type) {
-	case string:
-		return stored.kind == bson.TypeString && string(stored.data[4:len(stored.data)-1]) == v
-	case []byte:
-		return v != nil && stored.kind == bson.TypeBinary && stored.data[4] == bson.TypeBinaryGeneric && string(stored.data[5:]) == string(v)
-	default:
-		return false
+func byName(a, b field) int { return strings.Compare(a.name, b.name) }
+
+// encode gives the value of a field for v.
+func (f *field) encode(v any) (value, error) {
+	data, kind, err := encodeValue(nil, v)
+	if err != nil {
+		return value{}, fmt.Errorf("value of key %q, type %T: %w", f.name, v, err)
 	}
+	return value{kind, data}, nil
 }
+
+// size is how many bytes a field has in the document.
+func (f *field) size() int { return 1 + len(f.name) + 1 + len(f.value.data) }
 
 // diff is what a save changes.
 type diff struct {
 	set    []field
 	unset  []string
-	fields map[any]field
+	fields []field
+	strays []field
 }
 
 func (d *diff) empty() bool { return len(d.set)+len(d.unset) == 0 }
 
-// document gives the record as the document with the given _id.
-func (rec *record) document(key string, seals *sealer) bson.Raw {
-	fields := make([]field, 0, len(rec.fields))
-	for _, f := range rec.fields {
-		fields = append(fields, f)
+// document gives the record as a document.
+func (rec *record) document(seals *sealer) bson.Raw {
+	fields := slices.SortedFunc(slices.Values(rec.fields), byName)
+	size := 512 // what stands beside the values
+	for _, f := range fields {
+		size += f.size()
 	}
-	slices.SortFunc(fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
 
-	doc, start := openDocument(nil)
-	doc = appendStringElement(doc, fieldID, key)
+	doc, start := openDocument(make([]byte, 0, size))
+	doc = appendStringElement(doc, fieldID, rec.key)
 	doc = appendNumber(doc, fieldVersion, formatVersion)
 	doc = appendStringElement(doc, fieldName, rec.name)
 	doc, at := openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, fieldValues))
 	for _, f := range fields {
-		doc = appendElement(doc, f.name, seals.seal(key, f))
+		doc = appendElement(doc, f.name, seals.seal(rec.key, f))
 	}
 	doc = closeDocument(doc, at)
 	if rec.owner.kind != 0 {
@@ -273,13 +360,12 @@ func markMoved(key string) bson.Raw {
 	return closeDocument(closeDocument(doc, at), start)
 }
 
-// update gives the update that makes the document with the given _id, which was
-// read as old, hold rec, with the values changed as d says. What other requests
-// changed in it meanwhile stays.
-func (rec *record) update(old *record, d *diff, key string, seals *sealer) bson.Raw {
+// update gives the update that makes the document, which was read as old, hold rec, with
+// the values changed as d says. What other requests changed in it meanwhile stays.
+func (rec *record) update(old *record, d *diff, seals *sealer) bson.Raw {
 	var set, unset, raise []byte
 	for _, f := range d.set {
-		set = appendElement(set, fieldValues+"."+f.name, seals.seal(key, f))
+		set = appendElement(set, fieldValues+"."+f.name, seals.seal(rec.key, f))
 	}
 	for _, name := range d.unset {
 		unset = appendStringElement(unset, fieldValues+"."+name, "")
@@ -339,8 +425,10 @@ func equalAge(a, b *int) bool {
 
 // condition is what a document must meet, beside its _id, to be written.
 type condition struct {
-	aliveAt time.Time // it has not expired then; zero for any
-	rev     int64     // it was not changed since it was read with this rev; 0 for any
+	rev       int64     // it was not changed since it was read with this rev; 0 for any
+	aliveAt   time.Time // it has not expired then, and has this maxAge; zero for any
+	maxAge    *int
+	seenAfter time.Time // with a maxAge
 }
 
 // filter is for the document with the given _id that meets the condition.
@@ -354,6 +442,13 @@ func (c condition) filter(key string) bson.Raw {
 		var at int
 		doc, at = openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, fieldExpiresAt))
 		doc = closeDocument(appendTime(doc, "$gt", c.aliveAt), at)
+		if c.maxAge == nil {
+			doc = appendHeader(doc, bson.TypeNull, fieldMaxAge) // or absent
+		} else {
+			doc = appendNumber(doc, fieldMaxAge, int64(*c.maxAge))
+			doc, at = openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, fieldSeenAt))
+			doc = closeDocument(appendTime(doc, "$gt", c.seenAfter), at)
+		}
 	}
 	return closeDocument(doc, start)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
@@ -33,14 +34,15 @@ var (
 
 	// ErrCorrupt is returned by [Store.Get] and [Store.New], with a new session
 	// that refuses to be saved, and by [Store.Fetch], when the stored session
-	// cannot be understood: it is damaged, of a newer format, or holds a type
-	// that is not registered with [encoding/gob.Register]. The document stays
-	// as it is.
+	// cannot be understood: it is damaged, of a newer format, sealed with a key
+	// that is not among [Config.SealKeys], or holds a type that is not registered
+	// with [encoding/gob.Register]. The document stays as it is.
 	ErrCorrupt = errors.New("stored session cannot be read")
 
 	// ErrUnavailable is returned when the database could not be reached, did not
 	// answer within [Config.Timeout] or before the request was cancelled, or
-	// refused the command. It comes with the driver's error.
+	// refused the command. It comes with the driver's error. A write may have been
+	// carried out all the same, if its answer was lost.
 	ErrUnavailable = errors.New("database is unavailable")
 )
 
@@ -62,8 +64,8 @@ func (e discreet) Error() string {
 	switch {
 	case errors.As(e.error, &write):
 		return fmt.Sprintf("server answered with error %v", write.ErrorCodes())
-	case errors.As(e.error, &refused) && refused.Code != 0:
-		return fmt.Sprintf("server answered with error [%d] %s", refused.Code, refused.Name)
+	case errors.As(e.error, &refused) && refused.Raw != nil: // or it is the driver's own
+		return strings.TrimSpace(fmt.Sprintf("server answered with error [%d] %s", refused.Code, refused.Name))
 	default:
 		return e.error.Error()
 	}
@@ -77,10 +79,13 @@ const (
 )
 
 // answered reports whether the server said that it did not do what it was told, so
-// that it will not do it any more.
+// that it will not do it any more. What is labelled to be repeated the driver has
+// repeated, and the answer says nothing of its first attempt.
+// https://www.mongodb.com/docs/manual/core/retryable-writes/
 func answered(err error) bool {
 	var server mongo.ServerError
-	return errors.As(err, &server) && len(server.ErrorCodes()) > 0 && !mongo.IsNetworkError(err) && !mongo.IsTimeout(err)
+	return errors.As(err, &server) && len(server.ErrorCodes()) > 0 && !server.HasErrorLabel("RetryableWriteError") &&
+		!mongo.IsNetworkError(err) && !mongo.IsTimeout(err)
 }
 
 // refusedWrite reports whether a write was answered with an error and has changed

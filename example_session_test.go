@@ -2,274 +2,311 @@ package mongostore_test
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log"
 	"net/http"
-	"net/http/httptest"
-	"slices"
-	"strings"
-	"time"
-
-	"github.com/gorilla/sessions"
-	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
 )
 
-// exampleStore opens a store of the configuration, as the examples' applications do.
-func exampleStore(cfg mongostore.Config) *mongostore.Store {
-	store, err := mongostore.Open(context.Background(), cfg, signingKey)
+// A session ends with a negative MaxAge, wherever its cookie has been copied to.
+func ExampleStore_Save_logout() {
+	ctx := context.Background()
+	store, err := mongostore.Open(ctx, exampleConfig("logout"), signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
-	return store
-}
+	defer store.Close(ctx)
 
-// handle is a handler that gets the session, uses it, and saves it.
-func handle(store *mongostore.Store, use func(*sessions.Session)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	site := http.NewServeMux()
+	site.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		session, err := store.Get(r, "session")
 		if err != nil {
-			log.Fatal(err)
+			unavailable(w)
+			return
 		}
-		use(session)
+		switch r.URL.Path {
+		case "/login":
+			session.Values["user"] = "ada"
+		case "/logout":
+			session.Options.MaxAge = -1
+		}
 		if err := session.Save(r, w); err != nil {
-			log.Fatal(err)
+			unavailable(w)
+			return
 		}
+		fmt.Fprintln(w, r.URL.Path, session.Values["user"])
 	})
+
+	ada := newVisitor(site)
+	ada.get("/login")
+	thief := copyOf(ada)
+	thief.get("/secret")
+	ada.get("/logout")
+	thief.get("/secret")
+	// Output:
+	// /login ada
+	// /secret ada
+	// /logout ada
+	// /secret <nil>
 }
 
-// At a login the session gets a fresh ID.
-func ExampleStore_Renew() {
-	store := exampleStore(exampleConfig("example_renew"))
-	defer store.Close(context.Background())
+// "Remember me": a session with a MaxAge of its own keeps it on later requests.
+func ExampleStore_Save_rememberMe() {
+	ctx := context.Background()
+	store, err := mongostore.Open(ctx, exampleConfig("remember_me"), signingKey)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close(ctx)
+	store.MaxAge(0) // by default, the cookie ends with the browser
 
-	login := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	site := http.NewServeMux()
+	site.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		session, err := store.Get(r, "session")
 		if err != nil {
-			http.Error(w, "try again in a moment", http.StatusServiceUnavailable)
+			unavailable(w)
+			return
+		}
+		if r.FormValue("remember") == "on" {
+			session.Options.MaxAge = 30 * 24 * 60 * 60 // seconds
+		}
+		if err := session.Save(r, w); err != nil {
+			unavailable(w)
+			return
+		}
+		fmt.Fprintln(w, session.Options.MaxAge)
+	})
+
+	ada, bob := newVisitor(site), newVisitor(site)
+	ada.get("/login?remember=on")
+	ada.get("/")
+	bob.get("/login")
+	bob.get("/")
+	// Output:
+	// 2592000
+	// 2592000
+	// 0
+	// 0
+}
+
+// A flash message is shown once, by whichever page comes next.
+func ExampleStore_Get_flash() {
+	ctx := context.Background()
+	store, err := mongostore.Open(ctx, exampleConfig("flash"), signingKey)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close(ctx)
+
+	site := http.NewServeMux()
+	site.HandleFunc("/send", func(w http.ResponseWriter, r *http.Request) {
+		session, err := store.Get(r, "session")
+		if err != nil {
+			unavailable(w)
+			return
+		}
+		session.AddFlash("Message sent")
+		if err := session.Save(r, w); err != nil {
+			unavailable(w)
+			return
+		}
+		w.Header().Set("Location", "/")
+		w.WriteHeader(http.StatusSeeOther)
+	})
+	site.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		session, err := store.Get(r, "session")
+		if err != nil {
+			unavailable(w)
+			return
+		}
+		flashes := session.Flashes()
+		if err := session.Save(r, w); err != nil { // or they would be shown again
+			unavailable(w)
+			return
+		}
+		fmt.Fprintln(w, len(flashes), flashes)
+	})
+
+	ada := newVisitor(site)
+	ada.get("/send")
+	ada.get("/")
+	ada.get("/")
+	// Output:
+	// 1 [Message sent]
+	// 0 []
+}
+
+// At a login the session gets a fresh ID, so that one which somebody planted or saw
+// before is worth nothing.
+func ExampleStore_Renew() {
+	ctx := context.Background()
+	store, err := mongostore.Open(ctx, exampleConfig("renew"), signingKey)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close(ctx)
+
+	site := http.NewServeMux()
+	site.HandleFunc("/login", func(w http.ResponseWriter, r *http.Request) {
+		session, err := store.Get(r, "session")
+		if err != nil {
+			unavailable(w)
 			return
 		}
 		session.Values["user"] = "ada"
-		if err := store.Renew(r, w, session); err != nil {
-			http.Error(w, "try again in a moment", http.StatusServiceUnavailable)
+		if err := store.Renew(r, w, session); err != nil { // in the place of Save
+			unavailable(w)
 			return
 		}
+		fmt.Fprintln(w, "welcome")
+	})
+	site.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		session, err := store.Get(r, "session")
+		if err != nil {
+			unavailable(w)
+			return
+		}
+		if session.IsNew {
+			session.Values["cart"] = "tea"
+		}
+		if err := session.Save(r, w); err != nil {
+			unavailable(w)
+			return
+		}
+		fmt.Fprintln(w, session.Values["user"], session.Values["cart"])
 	})
 
-	_, before := visit(handle(store, func(s *sessions.Session) { s.Values["cart"] = "tea" }), nil)
-	_, after := visit(login, before)
-
-	show := func(s *sessions.Session) { fmt.Println(s.IsNew, s.Values["user"], s.Values["cart"]) }
-	visit(handle(store, show), before)
-	visit(handle(store, show), after)
+	ada := newVisitor(site)
+	ada.get("/")
+	thief := copyOf(ada)
+	ada.get("/login")
+	ada.get("/")
+	thief.get("/") // begins anew
 	// Output:
-	// true <nil> <nil>
-	// false ada tea
+	// <nil> tea
+	// welcome
+	// ada tea
+	// <nil> tea
 }
 
-// A page that lists a user's devices.
-func ExampleStore_Sessions() {
-	cfg := exampleConfig("example_sessions")
-	cfg.OwnerKey = "user"
-	cfg.Describe = func(r *http.Request) map[string]string {
-		return map[string]string{"device": r.UserAgent()}
-	}
-	store := exampleStore(cfg)
-	defer store.Close(context.Background())
-
-	for _, device := range []string{"phone", "laptop"} {
-		r, w := httptest.NewRequest(http.MethodPost, "/login", nil), httptest.NewRecorder()
-		r.Header.Set("User-Agent", device)
-		handle(store, func(s *sessions.Session) { s.Values["user"] = 42 }).ServeHTTP(w, r)
-	}
-
-	var devices []string
-	for info, err := range store.Sessions(context.Background(), 42) {
-		if err != nil {
-			log.Fatal(err)
-		}
-		devices = append(devices, info.Details["device"])
-	}
-	slices.Sort(devices) // the one seen last comes first, but these were at once
-	fmt.Println(devices)
-	// Output:
-	// [laptop phone]
-}
-
-// "Sign out everywhere else", and the end of one session among a user's own.
-func ExampleStore_RevokeAll() {
-	cfg := exampleConfig("example_revoke")
-	cfg.OwnerKey = "user"
-	store := exampleStore(cfg)
+// With Reject, a change that would overwrite another request's is made again, on what
+// that one has left.
+func ExampleConflictPolicy() {
+	cfg := exampleConfig("conflict") // Database and Collection
+	cfg.OnConflict = mongostore.Reject
 	ctx := context.Background()
+	store, err := mongostore.Open(ctx, cfg, signingKey)
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer store.Close(ctx)
 
-	login := handle(store, func(s *sessions.Session) { s.Values["user"] = "ada" })
-	_, here := visit(login, nil)
-	visit(login, nil)
-	visit(login, nil)
-
-	visit(handle(store, func(s *sessions.Session) {
-		n, err := store.RevokeAll(ctx, s.Values["user"], s)
-		fmt.Println(n, "ended", err)
-	}), here)
-
-	for info, err := range store.Sessions(ctx, "ada") {
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println("one is left;", "to end it:", store.Revoke(ctx, info.Key) == nil)
-	}
-	// Output:
-	// 2 ended <nil>
-	// one is left; to end it: true
-}
-
-// A session lives a week after its last use, but a month at most.
-func ExampleConfig_timeouts() {
-	cfg := exampleConfig("example_timeouts")
-	cfg.Options = &sessions.Options{Path: "/", MaxAge: 7 * 24 * 60 * 60, HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode}
-	cfg.AbsoluteTimeout = 30 * 24 * time.Hour
-	store := exampleStore(cfg)
-	defer store.Close(context.Background())
-
-	_, cookies := visit(handle(store, func(*sessions.Session) {}), nil)
-	fmt.Println(time.Duration(cookies[0].MaxAge) * time.Second)
-	// Output:
-	// 168h0m0s
-}
-
-// With Reject, a change that would overwrite another request's is done again.
-func ExampleConflictPolicy() {
-	cfg := exampleConfig("example_conflict")
-	cfg.OnConflict = mongostore.Reject
-	store := exampleStore(cfg)
-	defer store.Close(context.Background())
-
-	_, cookies := visit(handle(store, func(s *sessions.Session) { s.Values["credit"] = 10 }), nil)
-
-	first := true
-	pay := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	var atOnce func() // what happens while a payment is under way
+	site := http.NewServeMux()
+	site.HandleFunc("/pay", func(w http.ResponseWriter, r *http.Request) {
 		for range 3 {
 			session, err := store.New(r, "session") // not Get, which remembers
 			if err != nil {
-				http.Error(w, "try again in a moment", http.StatusServiceUnavailable)
-				return
+				break
 			}
-			if first { // another request comes in between
-				first = false
-				visit(handle(store, func(s *sessions.Session) { s.Values["credit"] = 7 }), cookies)
+			credit, ok := session.Values["credit"].(int)
+			if !ok {
+				credit = 10
 			}
-			credit, _ := session.Values["credit"].(int)
+			if atOnce != nil {
+				atOnce()
+			}
 			session.Values["credit"] = credit - 1
-			if err := store.Save(r, w, session); !errors.Is(err, mongostore.ErrConflict) {
-				return
+			err = store.Save(r, w, session)
+			if errors.Is(err, mongostore.ErrConflict) {
+				fmt.Fprintln(w, "once more")
+				continue
 			}
-			fmt.Println("once more")
+			if err != nil {
+				break
+			}
+			fmt.Fprintln(w, "credit", credit-1)
+			return
 		}
+		unavailable(w)
 	})
-	visit(pay, cookies)
-	visit(handle(store, func(s *sessions.Session) { fmt.Println(s.Values["credit"]) }), cookies)
+
+	ada := newVisitor(site)
+	ada.get("/pay")
+	otherTab := copyOf(ada)
+	atOnce = func() {
+		atOnce = nil
+		otherTab.get("/pay")
+	}
+	ada.get("/pay")
 	// Output:
+	// credit 9
+	// credit 8
 	// once more
-	// 6
+	// credit 7
 }
 
-// A web socket, or a job, changes a session whose ID it was given.
+// A web socket has a request, and with it a cookie, at its handshake only. For each
+// message it fetches the session by its ID, and learns that way of a logout.
 func ExampleStore_Fetch() {
-	store := exampleStore(exampleConfig("example_fetch"))
 	ctx := context.Background()
-	defer store.Close(ctx)
-
-	var id string
-	_, cookies := visit(handle(store, func(s *sessions.Session) { s.Values["progress"] = 0 }), nil)
-	visit(handle(store, func(s *sessions.Session) { id = s.ID }), cookies)
-
-	session, err := store.Fetch(ctx, "session", id)
+	store, err := mongostore.Open(ctx, exampleConfig("fetch"), signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
-	session.Values["progress"] = 100
-	if err := store.Persist(ctx, session); err != nil {
-		log.Fatal(err)
-	}
-	visit(handle(store, func(s *sessions.Session) { fmt.Println(s.Values["progress"]) }), cookies)
-
-	if err := store.Remove(ctx, session); err != nil {
-		log.Fatal(err)
-	}
-	_, err = store.Fetch(ctx, "session", id)
-	fmt.Println(errors.Is(err, mongostore.ErrNotFound))
-	// Output:
-	// 100
-	// true
-}
-
-// Values are encrypted in the database. To rotate, put a new key in front.
-func ExampleConfig_sealing() {
-	key := make([]byte, 32) // from where the application keeps its secrets
-	if _, err := rand.Read(key); err != nil {
-		log.Fatal(err)
-	}
-	cfg := exampleConfig("example_sealing")
-	cfg.SealKeys = [][]byte{key}
-	store := exampleStore(cfg)
-	ctx := context.Background()
 	defer store.Close(ctx)
 
-	_, cookies := visit(handle(store, func(s *sessions.Session) { s.Values["diagnosis"] = "measles" }), nil)
-
-	var doc bson.Raw
-	if err := cfg.Client.Database(cfg.Database).Collection(cfg.Collection).FindOne(ctx, bson.D{}).Decode(&doc); err != nil {
-		log.Fatal(err)
+	var id string // kept by the connection
+	site := http.NewServeMux()
+	site.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		session, err := store.Get(r, "session")
+		if err != nil {
+			unavailable(w)
+			return
+		}
+		switch r.URL.Path {
+		case "/login":
+			session.Values["user"] = "ada"
+		case "/logout":
+			session.Options.MaxAge = -1
+		case "/socket":
+			id = session.ID
+		}
+		if err := session.Save(r, w); err != nil {
+			unavailable(w)
+			return
+		}
+		fmt.Fprintln(w, r.URL.Path, session.Values["moves"])
+	})
+	receive := func(message string) error {
+		session, err := store.Fetch(ctx, "session", id)
+		if err != nil {
+			return err
+		}
+		moves, _ := session.Values["moves"].([]string)
+		session.Values["moves"] = append(moves, message)
+		return store.Persist(ctx, session)
 	}
-	fmt.Println("in the database:", strings.Contains(doc.String(), "measles"))
-	visit(handle(store, func(s *sessions.Session) { fmt.Println("in the session:", s.Values["diagnosis"]) }), cookies)
-	// Output:
-	// in the database: false
-	// in the session: measles
-}
 
-// An application leaves CookieStore and logs nobody out.
-func ExampleConfig_migrating() {
-	old := sessions.NewCookieStore(signingKey)
-	r, w := httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder()
-	session, err := old.Get(r, "session")
-	if err != nil {
-		log.Fatal(err)
+	ada := newVisitor(site)
+	ada.get("/login")
+	ada.get("/socket")
+	for _, message := range []string{"e4", "Nf3"} {
+		if err := receive(message); err != nil {
+			log.Fatal(err)
+		}
 	}
-	session.Values["user"] = "ada"
-	if err := session.Save(r, w); err != nil {
-		log.Fatal(err)
+	ada.get("/")
+	ada.get("/logout")
+	if err := receive("Bb5"); errors.Is(err, mongostore.ErrNotFound) {
+		fmt.Println("logged out: close the socket")
 	}
-
-	cfg := exampleConfig("example_migrating")
-	cfg.MigrateFrom = old
-	store := exampleStore(cfg)
-	defer store.Close(context.Background())
-
-	_, cookies := visit(handle(store, func(s *sessions.Session) { fmt.Println(s.Values["user"]) }), w.Result().Cookies())
-	visit(handle(store, func(s *sessions.Session) { fmt.Println(s.Values["user"], len(s.ID) > 0) }), cookies)
 	// Output:
-	// ada
-	// ada true
-}
-
-// Visitors without a session, and bots, make no documents.
-func ExampleConfig_skipEmpty() {
-	cfg := exampleConfig("example_skip_empty")
-	cfg.SkipEmpty = true
-	store := exampleStore(cfg)
-	defer store.Close(context.Background())
-
-	_, cookies := visit(handle(store, func(*sessions.Session) {}), nil)
-	fmt.Println(len(cookies), "cookies")
-	_, cookies = visit(handle(store, func(s *sessions.Session) { s.AddFlash("Welcome") }), nil)
-	fmt.Println(len(cookies), "cookie")
-	// Output:
-	// 0 cookies
-	// 1 cookie
+	// /login <nil>
+	// /socket <nil>
+	// / [e4 Nf3]
+	// /logout [e4 Nf3]
+	// logged out: close the socket
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -18,16 +19,20 @@ import (
 // commands of a name. It sees each message, since the driver writes each at once.
 type faults struct {
 	mu    sync.Mutex
-	down  bool
+	down  bool          // connections are refused
+	dark  chan struct{} // nothing passes until it is closed; nil if all does
 	rules map[string]rule
 	conns map[*wire]struct{}
+	fired int // how many commands a rule has hit
 }
 
 // rule says what happens to a command.
 type rule struct {
 	kind  int
 	reply bson.D        // of answer
-	once  bool          // only to the first one
+	skip  int           // as many commands of the name pass before
+	once  bool          // only to one command
+	away  bool          // of refuse and loseAnswer: from then on the server cannot be reached
 	seen  chan struct{} // of hold, hang and answer: a send for each command that arrives; of late: once it is delivered
 	gate  chan struct{} // of hold and late: open once it is closed
 }
@@ -41,6 +46,25 @@ const (
 	answer      // with a given document, without asking the server
 	answerAfter // the command is carried out, and answered with a given document
 	late        // nothing comes; once the gate opens it is sent over another connection
+	blackHole   // from now on nothing passes over any connection, old or new
+	slow        // the connection takes its time over each message, from now on
+	throttle    // the connection passes a few bytes at a time, from now on
+	endReplies  // the command is carried out, and the server closes its side instead of answering
+	endRequests // the client's side of the connection is closed after the command
+	garble      // the command is carried out, and the answer's header destroyed
+	damage      // the command is carried out, and the answer's document cut short
+	misaddress  // the command is carried out, and answered as if it were another
+)
+
+const (
+	latency = 20 * time.Millisecond // of slow, each way
+	chunk   = 32                    // bytes of throttle, in each millisecond
+)
+
+const (
+	soon       = time.Second        // the Timeout where a fault lasts until it
+	patience   = 10 * time.Second   // the Timeout elsewhere, and what no call may take
+	cardNumber = "4111111111111111" // a value that no error and no log may tell
 )
 
 func newFaults() *faults {
@@ -65,11 +89,15 @@ func (f *faults) refuseAll() {
 	}
 }
 
-// heal ends all faults.
+// heal ends all faults. What a black hole has swallowed is lost.
 func (f *faults) heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.down = false
+	if f.dark != nil {
+		close(f.dark)
+		f.dark = nil
+	}
 	clear(f.rules)
 }
 
@@ -77,20 +105,48 @@ func (f *faults) take(command string) rule {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := f.rules[command]
-	if r.once {
+	switch {
+	case r.skip > 0:
+		r.skip--
+		f.rules[command] = r
+		r = rule{}
+	case r.once:
 		delete(f.rules, command)
 	}
+	if r.kind != pass {
+		f.fired++
+	}
+	switch {
+	case r.kind == blackHole && f.dark == nil:
+		f.dark = make(chan struct{})
+	case f.dark != nil: // for any command, those that look after connections too
+		r = rule{kind: hang}
+	}
 	return r
+}
+
+// count tells how many commands have been hit by a fault.
+func (f *faults) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fired
 }
 
 var errFault = errors.New("cut by the test")
 
 func (f *faults) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	f.mu.Lock()
-	down := f.down
+	down, dark := f.down, f.dark
 	f.mu.Unlock()
 	if down {
 		return nil, errFault
+	}
+	if dark != nil {
+		select {
+		case <-dark:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
 	if err != nil {
@@ -108,11 +164,15 @@ type wire struct {
 	net.Conn
 	faults *faults
 
-	mu     sync.Mutex
-	canned bytes.Buffer // what is to be read instead of the server's reply
-	lose   bool         // the next reply
-	swap   bson.D       // to take the place of the next reply
-	asked  uint32       // the ID of the request that swap answers
+	mu      sync.Mutex
+	canned  bytes.Buffer // what is to be read instead of the server's reply
+	spoil   int          // the next reply, in the way of a rule's kind
+	away    bool         // and with it the server goes
+	swap    bson.D       // to take the place of the next reply
+	asked   uint32       // the ID of the request that swap answers
+	ended   bool         // nothing more is to be read
+	delayed bool         // by slow
+	trickle bool         // by throttle
 }
 
 func (c *wire) Close() error {
@@ -126,13 +186,16 @@ func (c *wire) Write(message []byte) (int, error) {
 	r := c.faults.take(commandOf(message))
 	switch r.kind {
 	case refuse:
+		if r.away {
+			c.faults.refuseAll()
+		}
 		_ = c.Conn.Close()
 		return 0, errFault
-	case loseAnswer:
+	case loseAnswer, endReplies, garble, damage, misaddress:
 		c.mu.Lock()
-		c.lose = true
+		c.spoil, c.away = r.kind, r.away
 		c.mu.Unlock()
-	case hang:
+	case hang, blackHole:
 		if r.seen != nil {
 			r.seen <- struct{}{}
 		}
@@ -155,8 +218,37 @@ func (c *wire) Write(message []byte) (int, error) {
 		c.mu.Lock()
 		c.swap, c.asked = r.reply, binary.LittleEndian.Uint32(message[4:])
 		c.mu.Unlock()
+	case slow, throttle:
+		c.mu.Lock()
+		c.delayed, c.trickle = r.kind == slow, r.kind == throttle
+		c.mu.Unlock()
 	}
-	return c.Conn.Write(message)
+	c.mu.Lock()
+	delayed, trickle := c.delayed, c.trickle
+	c.mu.Unlock()
+	if delayed {
+		<-time.After(latency)
+	}
+	if trickle {
+		return c.writeSlowly(message)
+	}
+	n, err := c.Conn.Write(message)
+	if conn, ok := c.Conn.(*net.TCPConn); ok && r.kind == endRequests && err == nil {
+		err = conn.CloseWrite()
+	}
+	return n, err
+}
+
+func (c *wire) writeSlowly(message []byte) (n int, err error) {
+	for part := range slices.Chunk(message, chunk) {
+		<-time.After(time.Millisecond)
+		written, err := c.Conn.Write(part)
+		n += written
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // deliver sends a message over a connection of its own, and waits for the reply.
@@ -176,27 +268,82 @@ func (c *wire) deliver(message []byte, r rule) {
 func (c *wire) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.lose || c.swap != nil {
-		var size [4]byte
-		if _, err := io.ReadFull(c.Conn, size[:]); err != nil {
+	if c.ended {
+		return 0, io.EOF
+	}
+	if c.spoil != pass || c.swap != nil {
+		// Without the lock: the driver may close the connection meanwhile.
+		c.mu.Unlock()
+		reply, err := readMessage(c.Conn)
+		c.mu.Lock()
+		if err != nil {
 			return 0, err
 		}
-		if _, err := io.CopyN(io.Discard, c.Conn, int64(binary.LittleEndian.Uint32(size[:]))-4); err != nil {
+		if err := c.replace(reply); err != nil {
 			return 0, err
 		}
-		if c.lose {
-			_ = c.Conn.Close()
-			return 0, io.EOF
-		}
-		c.canned.Write(replyTo(c.asked, c.swap))
-		c.swap = nil
 	}
 	if c.canned.Len() > 0 {
 		return c.canned.Read(p)
 	}
+	delayed, trickle := c.delayed, c.trickle
 	c.mu.Unlock()
 	defer c.mu.Lock()
-	return c.Conn.Read(p)
+	if trickle {
+		<-time.After(time.Millisecond)
+		p = p[:min(len(p), chunk)]
+	}
+	n, err := c.Conn.Read(p)
+	if delayed {
+		<-time.After(latency)
+	}
+	return n, err
+}
+
+// replace puts something else in the place of a reply.
+func (c *wire) replace(reply []byte) error {
+	spoil, away := c.spoil, c.away
+	c.spoil, c.away = pass, false
+	switch spoil {
+	case loseAnswer:
+		c.ended = true
+		if away {
+			c.faults.refuseAll()
+		}
+		_ = c.Conn.Close()
+		return io.EOF
+	case endReplies:
+		c.ended = true // but what the driver writes still arrives
+		return io.EOF
+	case garble:
+		copy(reply, "HTTP/1.1 400 Bad Request")
+	case damage:
+		reply = reply[:len(reply)-len(reply)/4]
+		binary.LittleEndian.PutUint32(reply, uint32(len(reply)))
+	case misaddress:
+		reply[8]++ // the ID of the request that this answers
+	default:
+		reply = replyTo(c.asked, c.swap)
+		c.swap = nil
+	}
+	c.canned.Write(reply)
+	return nil
+}
+
+// readMessage reads a message of the protocol.
+func readMessage(r io.Reader) ([]byte, error) {
+	const header, most = 16, 48_000_000
+	message := make([]byte, header)
+	if _, err := io.ReadFull(r, message); err != nil {
+		return nil, err
+	}
+	size := binary.LittleEndian.Uint32(message)
+	if size < header || size > most {
+		return nil, errors.New("a message of an impossible size")
+	}
+	message = append(message, make([]byte, size-header)...)
+	_, err := io.ReadFull(r, message[header:])
+	return message, err
 }
 
 const opMsg = 2013
@@ -216,7 +363,7 @@ func commandOf(message []byte) string {
 }
 
 // replyTo makes the message that answers a request.
-func replyTo(request uint32, doc bson.D) []byte {
+func replyTo(request uint32, doc any) []byte {
 	body, err := bson.Marshal(doc)
 	if err != nil {
 		return nil // the driver will find the connection broken
@@ -232,4 +379,11 @@ func replyTo(request uint32, doc bson.D) []byte {
 // refusal is a server's answer that it did not do what it was told.
 func refusal(code int, codeName string) bson.D {
 	return bson.D{{Key: "ok", Value: 0}, {Key: "code", Value: code}, {Key: "codeName", Value: codeName}, {Key: "errmsg", Value: codeName + ", says the test"}}
+}
+
+// quoting is an error with the words of a server that tells more than it should.
+func quoting(code int, codeName string) bson.D {
+	reply := refusal(code, codeName)
+	reply[len(reply)-1].Value = codeName + `: { values: { card: "` + cardNumber + `" } }`
+	return reply
 }

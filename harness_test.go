@@ -95,6 +95,10 @@ func TestMain(m *testing.M) {
 	if s := serverInUse.Load(); s != nil {
 		s.stop()
 	}
+	if left := leftBehind(); left != "" && code == 0 {
+		fmt.Fprintf(os.Stderr, "mongostore: goroutines are left after the tests:\n%s\n", left)
+		code = 1
+	}
 	os.Exit(code)
 }
 

@@ -33,7 +33,10 @@ func (s *Store) takeOver(r *http.Request, session *sessions.Session, st *state, 
 	switch {
 	case err == nil && old != nil && !old.IsNew:
 		session.Values, session.IsNew = maps.Clone(old.Values), false
-		st.origin = &origin{old, r}
+		// Without its context, in which gorilla's registry holds the session: what
+		// refers to its session is never forgotten, see states.
+		bare := &http.Request{Method: r.Method, URL: r.URL, Proto: r.Proto, Header: r.Header, Host: r.Host, RemoteAddr: r.RemoteAddr}
+		st.origin = &origin{old, bare}
 		return nil
 	case err == nil, errors.As(err, &notCookie), errors.Is(err, fs.ErrNotExist), errors.Is(err, mongo.ErrNoDocuments):
 		return errCookie

@@ -6,7 +6,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"reflect"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gorilla/sessions"
@@ -223,4 +225,35 @@ func TestMigrateRemoveFails(t *testing.T) {
 	if log := f.text.String(); !strings.Contains(log, "not removed from the store it came from") {
 		t.Errorf("log: %s", log)
 	}
+}
+
+// TestMigrateForgets: a session that was taken over and never saved is not kept.
+func TestMigrateForgets(t *testing.T) {
+	t.Parallel()
+	old := sessions.NewCookieStore(signingKey)
+	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	b := f.browser()
+	before, err := old.New(b.request(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before.Values["user"] = "ada"
+	w := httptest.NewRecorder()
+	if err := old.Save(b.request(), w, before); err != nil {
+		t.Fatal(err)
+	}
+	b.receive(w)
+	var kept atomic.Int64
+	for range 100 {
+		session := b.load()
+		if session.IsNew {
+			t.Fatal("not taken over")
+		}
+		kept.Add(1)
+		runtime.AddCleanup(session, func(kept *atomic.Int64) { kept.Add(-1) }, &kept)
+	}
+	eventually(t, "the sessions are forgotten", func() bool {
+		runtime.GC()
+		return kept.Load() <= 1
+	})
 }

@@ -1,14 +1,23 @@
 // Package mongostore keeps the sessions of [github.com/gorilla/sessions] in MongoDB.
 //
-// Most applications need [Open], and then what they know from gorilla:
+// Most applications need [Open] at their start,
 //
 //	store, err := mongostore.Open(ctx, mongostore.Config{Database: "app"}, signingKey)
 //
-//	session, err := store.Get(r, "session")
-//	session.Values["user"] = 42
-//	err = session.Save(r, w)
+// and then, in their handlers, what they know from gorilla:
 //
-// [New] makes a store of a collection that the application has already.
+//	session, err := store.Get(r, "session")
+//	if errors.Is(err, mongostore.ErrUnavailable) || errors.Is(err, mongostore.ErrCorrupt) {
+//		http.Error(w, "try again in a moment", http.StatusServiceUnavailable)
+//		return
+//	}
+//	session.Values["user"] = 42
+//	if err := session.Save(r, w); err != nil { // before the body is written
+//		...
+//	}
+//
+// [New] makes a store of a collection that the application has already. Nothing has to be
+// created in the database.
 //
 // # What is stored
 //
@@ -41,7 +50,28 @@
 // A session expires when it has not been saved for its MaxAge, or for
 // [Config.BrowserTTL] if that is 0. The time stands in the document and is checked on every
 // load; the date in the cookie decides nothing. Expired documents are deleted by a TTL
-// index, or where there is none by the store: see [Cleanup].
+// index, or where there is none by the store: see [Cleanup]. [Config.AbsoluteTimeout]
+// ends a session however often it is used.
+//
+// # Security
+//
+// An ID has 256 bits from [crypto/rand]; one that comes from outside is never adopted.
+// [Store.Renew] gives a fresh one at a login. Cookies are by default HttpOnly, Secure and
+// SameSite=Lax. [Config.SealKeys] encrypt the values in the database. No error and no
+// warning holds an ID, a cookie or a value.
+//
+// # Users and their devices
+//
+// With [Config.OwnerKey], [Store.Sessions] lists the sessions of a user, [Store.Revoke]
+// ends one of them and [Store.RevokeAll] all, wherever they are.
+//
+// # In production
+//
+// Reads go to the primary; the write concern is the collection's. [Store.Close] belongs
+// after the end of the last request. The rights that the database user needs, all
+// warnings with what to do about them, and how to replace keys, to shard, to monitor and to
+// end all sessions are in
+// https://github.com/mongostore/mongostore/blob/main/docs/operations.md.
 package mongostore
 
 import (
@@ -104,8 +134,10 @@ type Config struct {
 	// Collection is the name of the collection. By default, it is "sessions".
 	Collection string
 
-	// Options are the defaults of every new session, copied. By default, they
-	// are Path "/", MaxAge 30 days, HttpOnly, Secure, SameSite Lax, no Domain.
+	// Options are the defaults of every new session, copied. MaxAge is in seconds;
+	// 0 is a session that ends with the browser. By default, they are Path "/",
+	// MaxAge 30 days, HttpOnly, Secure, SameSite Lax, no Domain. Where they are set,
+	// all of them are: an HttpOnly that is not mentioned is false.
 	Options *sessions.Options
 
 	// AbsoluteTimeout is how long a session lives at most, from its creation or that of
@@ -149,10 +181,11 @@ type Config struct {
 	OnConflict ConflictPolicy
 
 	// SealKeys encrypt the values in the database, with AES-256-GCM; 32 bytes each.
-	// The first one seals, all open: put a new one in front to rotate. Values of
-	// earlier times stay as they are until they are written again. What is not
-	// sealed: the names of keys, the owner, Describe's result, and the times. By default,
-	// nothing is sealed.
+	// The first one seals, all open. To replace one, put the new key behind the old
+	// one in all processes, then in front; remove the old one when the sessions from
+	// before have ended. Values of earlier times stay as they are until they are written
+	// again. What cannot be opened is [ErrCorrupt]. What is not sealed: the names of
+	// keys, the owner, Describe's result, and the times. By default, nothing is sealed.
 	SealKeys [][]byte
 
 	// MigrateFrom is the store that this one replaces, with the keys that it
@@ -161,7 +194,9 @@ type Config struct {
 	// that store can; a failure at that is a warning. Of a visitor's first
 	// requests at once, each stores a session of its own, and the last cookie
 	// stays. An error of that store that is not securecookie's, [fs.ErrNotExist]
-	// or [mongo.ErrNoDocuments] counts as its outage, and is [ErrUnavailable].
+	// or [mongo.ErrNoDocuments] counts as its outage, and is [ErrUnavailable]. A
+	// store that reports its outage as an absent session, as
+	// github.com/laziness-coders/mongostore does, makes its visitors new ones meanwhile.
 	//
 	// A CookieStore cannot remove: its cookie is the session, so a copy of it is
 	// taken over again, also after a logout, as long as its codecs accept its
@@ -173,7 +208,8 @@ type Config struct {
 	// [TTLIndex]. No choice makes an expired session readable.
 	Cleanup Cleanup
 
-	// Timeout bounds each operation of the database. In [Open], [Store.Count],
+	// Timeout bounds each operation of the database, in which the driver may repeat a
+	// command that failed; [Store.Renew] takes three and more of them. In [Open], [Store.Count],
 	// [Store.DeleteExpired], [Store.EnsureIndexes], [Store.Sessions],
 	// [Store.Revoke] and [Store.RevokeAll] a deadline of the context applies
 	// instead, if it has one. By default, it is 5 seconds.
@@ -194,10 +230,11 @@ type Store struct {
 	// be changed before the store is used.
 	Codecs []securecookie.Codec
 
-	// Options are the defaults of every new session; each gets a copy. To be
-	// changed before the store is used.
+	// Options are the defaults of every new session; each gets a copy. If nil, they
+	// are those of [Config.Options]'s default. To be changed before the store is used.
 	Options *sessions.Options
 
+	newest securecookie.Codec // the first of those that newStore made
 	coll   *mongo.Collection
 	client *mongo.Client // to be disconnected by Close; nil if not ours
 	cfg    Config        // with the defaults filled in; Client, URI and the like are spent
@@ -217,8 +254,14 @@ var _ sessions.Store = (*Store)(nil)
 //
 // The key pairs are those of [sessions.NewCookieStore]: of each pair the first key
 // signs (32 or 64 bytes are recommended; less is a warning) and the second, which
-// can be nil or omitted in the last pair, encrypts (16, 24 or 32 bytes). The first
-// pair is used for new cookies, all are accepted: put a new pair in front to rotate keys.
+// can be nil, or omitted in the last pair, encrypts (16, 24 or 32 bytes). The first
+// pair is used for new cookies, all are accepted. To replace a pair and log nobody out,
+// put the new one behind the old one in all processes, then in front, and remove the old one
+// when its cookies have expired.
+//
+// The collection's write concern is respected, so it should be the majority's, as it is by
+// default since MongoDB 5.0; an unacknowledged one (w=0) makes saves fail. Reads go to
+// the primary, whatever the collection prefers. The client stays the application's.
 //
 // It fails on a nil collection, no keys, an empty key, and an encryption key of a
 // length that AES does not have.
@@ -235,7 +278,7 @@ func New(coll *mongo.Collection, keyPairs ...[]byte) (*Store, error) {
 
 // Open returns a store as [Config] says. It connects, unless Config.Client is set, asks the
 // server for a sign of life and makes the indexes. What the server refuses to
-// make, or the user lacks the right for, is a warning.
+// make, or the user lacks the right for, is a warning. The keys are those of [New].
 //
 // Beyond the errors of [New], it fails on an absent database name, contradictory or
 // negative settings, an unacknowledged write concern (w=0) in the URI, and with
@@ -363,6 +406,7 @@ func newStore(coll *mongo.Collection, cfg Config, keyPairs [][]byte) (*Store, er
 	cfg.Timeout = or(cfg.Timeout, defaultTimeout)
 	s := &Store{
 		Codecs:  codecs,
+		newest:  codecs[0],
 		Options: defaultOptions(),
 		// Another member of a replica set may not yet know of a logout.
 		coll:  coll.Clone(options.Collection().SetReadPreference(readpref.Primary())),
@@ -449,8 +493,9 @@ func apart(ctx context.Context) context.Context {
 }
 
 // MaxAge sets how long sessions live that have no MaxAge of their own, in seconds: 0 is
-// a browser session. It is [sessions.Options.MaxAge] of s.Options, which can as well be set
-// there. To be called before the store is used.
+// a browser session, and a negative age would remove each session as it is saved. It is
+// [sessions.Options.MaxAge] of s.Options, which can as well be set there. To be called
+// before the store is used.
 func (s *Store) MaxAge(age int) {
 	own := *s.options()
 	own.MaxAge = age
@@ -476,10 +521,19 @@ func defaultOptions() *sessions.Options {
 }
 
 // Get returns the session of the name for the request: the one that an earlier
-// call with the same request returned, or one from [Store.New]. The registry that
-// remembers it is gorilla's and knows names only: two stores need two names.
+// call returned with this request or one that it was derived from, or one from
+// [Store.New]. The registry that remembers it is gorilla's and knows names only:
+// two stores need two names, or the one that saves makes a session of its own of
+// what the other has loaded.
 //
-// The session is never nil, whatever the error.
+// It is for one goroutine of a request at a time, since gorilla's registry is a
+// plain map, and Get writes to the request and to the session, also to one that it
+// has returned before. A handler calls it before it starts goroutines, or
+// [Store.New] in each of them. Several may call [Store.Save] with one session at
+// once, while none uses it otherwise; different sessions saved at once need a
+// response each, whose header is a plain map as well.
+//
+// The errors are those of [Store.New]. The session is never nil, whatever the error.
 func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 	if err := checkName(r, name); err != nil {
 		return s.refused(name, fmt.Errorf("mongostore: load session: %w", err))
@@ -513,21 +567,22 @@ func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 		return session, nil
 	}
 	st := s.states.of(session)
-	for i, id := range ids {
-		rec, values, err := s.load(r.Context(), name, id)
+	for i, c := range ids {
+		rec, values, err := s.load(r.Context(), name, c.id)
 		switch {
 		case errors.Is(err, ErrNotFound):
 		case err != nil:
 			if st.err == nil {
 				st.err = fmt.Errorf("mongostore: load session: %w", err)
-				st.others = ids
+				st.others = idsOf(ids)
 			}
 			if errors.Is(err, ErrUnavailable) {
 				return session, st.err
 			}
 		default:
-			st.adopt(session, id, rec, values)
-			st.others = slices.Delete(ids, i, i+1)
+			st.adopt(session, c.id, rec, values)
+			st.signed = c.signed
+			st.others = idsOf(slices.Delete(ids, i, i+1))
 			return session, nil
 		}
 	}
@@ -570,7 +625,7 @@ func (s *Store) load(ctx context.Context, name, id string) (record, map[any]any,
 	if s.removals.pending(key) {
 		return record{}, nil, ErrNotFound
 	}
-	rec, err := s.findRecord(ctx, key)
+	rec, values, err := s.findRecord(ctx, key)
 	if err != nil {
 		return record{}, nil, err
 	}
@@ -579,42 +634,45 @@ func (s *Store) load(ctx context.Context, name, id string) (record, map[any]any,
 	if !s.aliveAt(&rec, time.Now()) || rec.name != name || rec.movedTo != "" {
 		return record{}, nil, ErrNotFound
 	}
-	values, err := rec.decode()
+	goValues, err := rec.readValues(values, &s.seals)
 	if err != nil {
 		return record{}, nil, corrupt(err)
 	}
-	return rec, values, nil
+	return rec, goValues, nil
 }
 
 // read is load for a document that may have expired, or be marked as moved.
 func (s *Store) read(ctx context.Context, key string) (record, map[any]any, error) {
-	rec, err := s.findRecord(ctx, key)
+	rec, values, err := s.findRecord(ctx, key)
 	if err != nil {
 		return record{}, nil, err
 	}
-	values, err := rec.decode()
+	goValues, err := rec.readValues(values, &s.seals)
 	if err != nil {
 		return record{}, nil, corrupt(err)
 	}
-	return rec, values, nil
+	return rec, goValues, nil
 }
 
-// findRecord reads a document, but not its values yet.
-func (s *Store) findRecord(ctx context.Context, key string) (record, error) {
+// findRecord gets a document, and its values as they are.
+func (s *Store) findRecord(ctx context.Context, key string) (rec record, values []byte, err error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	doc, err := s.coll.FindOne(ctx, byKey(key)).Raw()
 	if errors.Is(err, mongo.ErrNoDocuments) {
-		return record{}, ErrNotFound
+		return record{}, nil, ErrNotFound
 	}
 	if err != nil {
-		return record{}, unavailable(err)
+		return record{}, nil, unavailable(err)
 	}
-	rec, err := parseRecord(doc, key, &s.seals)
+	rec, values, err = parseRecord(doc, key)
+	if errors.Is(err, errMisdelivered) {
+		return record{}, nil, unavailable(err)
+	}
 	if err != nil {
-		return record{}, corrupt(err)
+		return record{}, nil, corrupt(err)
 	}
-	return rec, nil
+	return rec, values, nil
 }
 
 func corrupt(err error) error {
@@ -635,13 +693,14 @@ func corrupt(err error) error {
 // With a negative Options.MaxAge the document is deleted and the cookie
 // expires, also when the request was cancelled. If the database fails at it,
 // Save warns and returns nil, the session is gone for this store from then on,
-// and the deletion is repeated until it succeeds.
+// and the deletion is repeated until it succeeds, or the store is closed or its
+// client disconnected, which is another warning.
 //
 // The errors: [ErrGone] if the session was removed or has expired meanwhile,
-// [ErrConflict], [ErrTooLarge], [ErrUnavailable], the error of the load if that
-// had failed, and others for what cannot be stored (a value that gob refuses,
-// which the error names) or made a cookie of. On every error the cookie stays
-// as it is.
+// [ErrConflict], [ErrTooLarge], [ErrUnavailable], also when the visitor has left and
+// the request's context ended, the error of the load if that had failed, and
+// others for what cannot be stored (a value that gob refuses, which the error
+// names) or made a cookie of. On every error the cookie stays as it is.
 func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
 	return s.respond(r, w, session, false)
 }
@@ -663,6 +722,9 @@ func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *session
 		return nil
 	}
 	if st.err != nil {
+		if errors.Is(st.err, ErrGone) {
+			st.withdraw(w)
+		}
 		return st.err
 	}
 	if s.cfg.SkipEmpty && len(session.Values) == 0 && !st.stored && st.origin == nil {
@@ -670,6 +732,9 @@ func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *session
 	}
 	q := saving{session: session, st: st, own: own, request: r, renew: renew}
 	err := s.saveWithCookie(r.Context(), w, &q)
+	if errors.Is(err, ErrGone) {
+		st.withdraw(w)
+	}
 	return s.saved(r.Context(), &q, err)
 }
 
@@ -678,14 +743,17 @@ func (s *Store) saveWithCookie(ctx context.Context, w http.ResponseWriter, q *sa
 		return err
 	}
 	// Before the database is touched, so that nothing is stored without a cookie.
-	cookie, err := s.signedCookie(q.session.Name(), q.id, q.own)
+	cookie, err := s.signedCookie(q)
 	if err != nil {
 		return err
 	}
 	if err := s.write(ctx, q); err != nil {
 		return err
 	}
-	q.st.cookie = setCookie(w, cookie, q.st.cookie)
+	if q.own.MaxAge != cookie.MaxAge { // it came in from another request
+		cookie = sessions.NewCookie(cookie.Name, cookie.Value, q.own)
+	}
+	q.st.cookie, q.st.left = setCookie(w, cookie, q.st.cookie), false
 	return nil
 }
 
@@ -726,6 +794,11 @@ func (s *Store) lifetime(maxAge int) time.Duration {
 	return lifetime
 }
 
+// touchInterval is how often at most the expiry of an unchanged session is moved.
+func (s *Store) touchInterval(maxAge int) time.Duration {
+	return min(s.cfg.TouchInterval, s.lifetime(maxAge)/10)
+}
+
 // expiry is when a session ends that is not saved again after now.
 func (s *Store) expiry(createdAt, now time.Time, maxAge int) time.Time {
 	idle := now.Add(s.lifetime(maxAge))
@@ -743,6 +816,16 @@ func (s *Store) aliveAt(rec *record, now time.Time) bool {
 	return rec.expiresAt.After(now) &&
 		(rec.maxAge == nil || rec.seenAt.Add(s.lifetime(*rec.maxAge)).After(now)) &&
 		(s.cfg.AbsoluteTimeout == 0 || rec.createdAt.Add(s.cfg.AbsoluteTimeout).After(now))
+}
+
+// aliveIf is aliveAt as the server can tell it of the document that was read as rec. Of one
+// that has another MaxAge by now it cannot: that has to be read again.
+func (s *Store) aliveIf(rec *record, now time.Time) condition {
+	c := condition{aliveAt: now, maxAge: rec.maxAge}
+	if rec.maxAge != nil {
+		c.seenAfter = now.Add(-s.lifetime(*rec.maxAge))
+	}
+	return c
 }
 
 // live is the filter for sessions that have not expired.

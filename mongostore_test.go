@@ -27,7 +27,7 @@ type cart struct {
 	Notes map[string]string
 }
 
-// TestLoading is section 5 of the design, row by row: what Get and New return, what the
+// TestLoading: for each kind of cookie, document and trouble, what Get and New return, what the
 // session is, what is sent, and that nothing is written.
 func TestLoading(t *testing.T) {
 	t.Parallel()

@@ -118,9 +118,9 @@ func (s *Store) ownerFilter(owner any) (bson.D, error) {
 }
 
 // Sessions iterates over the live sessions of an owner, the one seen last
-// first. They are fetched while the loop runs, without their values. An error
-// ends the iteration, and comes with a zero Info: [ErrUnavailable], or an owner
-// of a type that cannot be one.
+// first. They are fetched while the loop runs, without their values; a damaged one is
+// left out, with a warning. An error ends the iteration, and comes with a zero Info:
+// [ErrUnavailable], no [Config.OwnerKey], or an owner of a type that cannot be one.
 //
 // An owner is what Values hold under [Config.OwnerKey]: a bson.ObjectID, or a
 // string, an integer or bytes, also an array of bytes, of any type derived from
@@ -153,12 +153,12 @@ func (s *Store) eachSession(ctx context.Context, owner any, yield func(Info) boo
 		_ = cursor.Close(ctx)
 	}()
 	for s.advance(ctx, cursor) {
-		info, moved, err := parseInfo(cursor.Current)
+		info, moved, err := s.parseInfo(cursor.Current)
 		if err != nil {
 			s.logger().WarnContext(ctx, "mongostore: damaged session left out of a list", "error", err, "collection", s.coll.Name())
 			continue
 		}
-		if moved || s.removals.pending(info.Key) {
+		if moved || !info.ExpiresAt.After(now) || s.removals.pending(info.Key) {
 			continue
 		}
 		if !yield(info) {
@@ -186,7 +186,8 @@ func (s *Store) advance(ctx context.Context, cursor *mongo.Cursor) bool {
 }
 
 // parseInfo also reports whether the document is marked as moved.
-func parseInfo(doc bson.Raw) (info Info, moved bool, err error) {
+func (s *Store) parseInfo(doc bson.Raw) (info Info, moved bool, err error) {
+	own := -1
 	err = elements(doc, func(name []byte, v value) (err error) {
 		ok := true
 		switch string(name) {
@@ -204,6 +205,10 @@ func parseInfo(doc bson.Raw) (info Info, moved bool, err error) {
 			info.ExpiresAt, ok = v.time()
 		case fieldDetails:
 			info.Details, err = decodeDetails(v)
+		case fieldMaxAge:
+			var age int64
+			age, ok = v.integer()
+			own = int(min(age, math.MaxInt))
 		case fieldMovedTo:
 			moved = true
 		}
@@ -212,6 +217,13 @@ func parseInfo(doc bson.Raw) (info Info, moved bool, err error) {
 		}
 		return err
 	})
+	// As in aliveAt: a request that did not know of the session's own MaxAge may have
+	// granted more.
+	if own >= 0 {
+		if end := info.SeenAt.Add(s.lifetime(own)); end.Before(info.ExpiresAt) {
+			info.ExpiresAt = end
+		}
+	}
 	return info, moved, err
 }
 
@@ -243,7 +255,8 @@ func decodeDetails(v value) (map[string]string, error) {
 // Revoke ends the session that [Info.Key] identifies. It returns nil if there is
 // none: the session is already gone, or was renewed since it was listed, which
 // gave it another key. A request that loaded the session before gets [ErrGone]
-// when it saves a change.
+// when it saves a change. The error is [ErrUnavailable] if the database fails; the session
+// may live on then.
 //
 // Check that the session is one of the owner's, as [Store.Sessions] lists them,
 // before ending it for them.
@@ -259,10 +272,11 @@ func (s *Store) Revoke(ctx context.Context, key string) error {
 	return nil
 }
 
-// RevokeAll ends all sessions of an owner, except those given, and returns how
-// many; on an error, how many by then. The
-// exceptions are sessions that this store loaded or saved; another one is an
-// error, before anything is ended.
+// RevokeAll ends all sessions of an owner, see [Store.Sessions], except those given, and
+// returns how many documents it deleted; on an error, how many by then. The exceptions
+// are sessions that this store loaded or saved; another one is an error, before anything
+// is ended. So are an owner of a type that cannot be one, nil, and no [Config.OwnerKey].
+// If the database fails the error is [ErrUnavailable], and RevokeAll can be called again.
 func (s *Store) RevokeAll(ctx context.Context, owner any, except ...*sessions.Session) (int64, error) {
 	filter, err := s.ownerFilter(owner)
 	if err != nil {
@@ -318,5 +332,5 @@ func (s *Store) keyFor(session *sessions.Session) (string, error) {
 	if !st.stored {
 		return "", errors.New("session is not stored here")
 	}
-	return keyOf(st.id), nil
+	return st.record.key, nil
 }

@@ -49,6 +49,7 @@ func sessionsOf(t *testing.T, store *mongostore.Store, owner any) []mongostore.I
 	return infos
 }
 
+// TestSessions lists the live sessions of an owner and nobody else's, the one seen last first.
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	f := setupOwners(t)
@@ -205,6 +206,7 @@ func TestOwnersThatAreOne(t *testing.T) {
 	}
 }
 
+// TestRevoke ends one session, also for a request that is under way, and no other.
 func TestRevoke(t *testing.T) {
 	t.Parallel()
 	f := setupOwners(t)
@@ -232,6 +234,7 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
+// TestRevokeAll ends all sessions of an owner but those excepted, and none of another's.
 func TestRevokeAll(t *testing.T) {
 	t.Parallel()
 	f := setupOwners(t)

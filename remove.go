@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
 // Removal: a logout must not fail, and must not be undone.
@@ -46,7 +47,7 @@ func (s *Store) destroy(ctx context.Context, w http.ResponseWriter, session *ses
 	if err != nil {
 		return err
 	}
-	st.cookie = setCookie(w, cookie, st.cookie)
+	st.cookie, st.left = setCookie(w, cookie, st.cookie), true
 	return nil
 }
 
@@ -114,6 +115,13 @@ func (q *removals) next() (key string, ok bool) {
 	return "", false
 }
 
+// stop takes down that nobody is at work, though there is some left.
+func (q *removals) stop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.running = false
+}
+
 func (q *removals) done(key string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -162,10 +170,17 @@ func (s *Store) repeatRemovals(ctx context.Context) {
 		}
 		// What is not acknowledged was sent all the same, and is not to be repeated
 		// for ever.
-		if _, err := s.deleteDocument(ctx, byKey(key)); err == nil || errors.Is(err, errUnacknowledged) {
+		_, err := s.deleteDocument(ctx, byKey(key))
+		if err == nil || errors.Is(err, errUnacknowledged) {
 			s.removals.done(key)
 			wait = firstRetry
 			continue
+		}
+		if errors.Is(err, mongo.ErrClientDisconnected) {
+			// By the application, for good. Without the store's Close there is nobody else
+			// to end this.
+			s.finishRemovals(context.WithoutCancel(ctx))
+			return
 		}
 		select {
 		case <-ctx.Done():
@@ -177,14 +192,15 @@ func (s *Store) repeatRemovals(ctx context.Context) {
 	}
 }
 
-// finishRemovals is a last attempt, while Close waits.
+// finishRemovals is a last attempt, while Close waits or when the client is gone.
 func (s *Store) finishRemovals(ctx context.Context) {
 	for {
 		key, ok := s.removals.next()
 		if !ok {
 			return
 		}
-		if _, err := s.deleteDocument(ctx, byKey(key)); err != nil {
+		if _, err := s.deleteDocument(ctx, byKey(key)); err != nil && !errors.Is(err, errUnacknowledged) {
+			s.removals.stop()
 			s.logger().WarnContext(ctx, "mongostore: closed before all sessions were removed", "error", err, "collection", s.coll.Name())
 			return
 		}

@@ -393,3 +393,32 @@ func TestMergeOfDeletions(t *testing.T) {
 		t.Errorf("values: %v, want %v", got, want)
 	}
 }
+
+// TestRemovalEndsWithItsClient: an application that disconnects its client, and closes no
+// store, is told what is left, and no work goes on.
+func TestRemovalEndsWithItsClient(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.cfg.Client = f.connect()
+	store, err := mongostore.Open(t.Context(), f.cfg, signingKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := f.browser().login()
+	b.store = store
+	session := b.load()
+	f.wire.on("delete", rule{kind: refuse})
+	session.Options.MaxAge = -1
+	if _, err := b.save(session); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.cfg.Client.Disconnect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the log tells that a session was not removed", func() bool {
+		return strings.Contains(f.text.String(), "closed before all sessions were removed")
+	})
+	if err := store.Close(t.Context()); err != nil { // which waits for the work
+		t.Error(err)
+	}
+}

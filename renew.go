@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/gorilla/sessions"
 )
@@ -29,8 +30,7 @@ var errContended = errors.New("other requests changed the session all the while"
 // no more, in any process. When it returns another error, the session goes on under
 // the old ID. That is so unless the database had carried out a command whose
 // answer was lost, and could not be asked within [Config.Timeout]; then the
-// session has ended. On replica sets and sharded clusters the driver repeats
-// such a command.
+// session has ended.
 //
 // A logout that begins while a renewal is being carried out may find the old
 // document only, and leave the new one.
@@ -48,7 +48,8 @@ func (s *Store) Renew(r *http.Request, w http.ResponseWriter, session *sessions.
 func (s *Store) move(ctx context.Context, q *saving) (err error) {
 	s.describe(q)
 	st, next := q.st, &q.next
-	oldKey, newKey := keyOf(st.id), keyOf(q.id)
+	oldKey, newKey := st.record.key, next.key
+	next.strays = nil // which only the old document has
 
 	// Until the move has ended, a logout of this process whose deletion is repeated
 	// stays in the list.
@@ -65,11 +66,11 @@ func (s *Store) move(ctx context.Context, q *saving) (err error) {
 			s.abandon(ctx, newKey)
 		}
 	}()
-	if err := s.insertDocument(ctx, next.document(newKey, &s.seals)); err != nil {
+	if err := s.insertDocument(ctx, next.document(&s.seals)); err != nil {
 		refusedInsert = refusedWrite(err)
 		return err
 	}
-	m := moving{s: s, q: q, oldKey: oldKey, newKey: newKey, base: st.record, carried: map[any]any{}}
+	m := moving{s: s, q: q, oldKey: oldKey, newKey: newKey, base: st.record, planned: *next, carried: map[any]any{}}
 	if err := m.mark(ctx); err != nil {
 		return err
 	}
@@ -84,7 +85,7 @@ func (s *Store) move(ctx context.Context, q *saving) (err error) {
 		if next.maxAge != nil {
 			own.MaxAge = *next.maxAge
 		}
-		q.session.Options = &own
+		q.session.Options, q.own = &own, &own
 	}
 	st.settle(q.id, *next)
 	return nil
@@ -96,7 +97,8 @@ type moving struct {
 	q              *saving
 	oldKey, newKey string
 	base           record      // the old document, as it was last read
-	carried        map[any]any // values that came in from it
+	planned        record      // the new document, with nothing carried over
+	carried        map[any]any // values that came in from the old document
 	otherAge       bool        // a MaxAge came in from it
 }
 
@@ -105,7 +107,9 @@ func (m *moving) mark(ctx context.Context) error {
 	marking := markMoved(m.newKey)
 	unanswered := 0
 	for range maxMoves {
-		matched, err := m.s.updateDocument(ctx, condition{rev: m.base.rev, aliveAt: m.q.next.seenAt}.filter(m.oldKey), marking)
+		c := m.s.aliveIf(&m.base, m.q.next.seenAt)
+		c.rev = m.base.rev
+		matched, err := m.s.updateDocument(ctx, c.filter(m.oldKey), marking)
 		if err == nil && matched {
 			return nil
 		}
@@ -151,15 +155,18 @@ func (m *moving) remove(ctx context.Context) error {
 
 // carryOver brings what others changed in the old document into the new one.
 func (m *moving) carryOver(ctx context.Context, theirs record, values map[any]any) error {
-	next := &m.q.next
-	if m.s.cfg.OnConflict == Reject && next.clashes(&m.base, &theirs) {
+	next, loaded := &m.q.next, &m.q.st.record
+	if m.s.cfg.OnConflict == Reject && m.planned.clashes(loaded, &theirs) {
 		return ErrConflict
 	}
-	ours := next.maxAge
-	next.carryOver(&m.base, &theirs, m.s.cfg.OwnerKey, values, m.carried)
-	m.otherAge = m.otherAge || !equalAge(ours, next.maxAge)
+	// Afresh each time: what this request and another have changed alike would
+	// otherwise count as the other's the next time.
+	*next = m.planned
+	clear(m.carried)
+	next.carryOver(loaded, &theirs, m.s.cfg.OwnerKey, values, m.carried)
+	m.otherAge = !equalAge(m.planned.maxAge, next.maxAge)
 	m.base = theirs
-	return m.s.replaceDocument(ctx, m.newKey, next.document(m.newKey, &m.s.seals))
+	return m.s.replaceDocument(ctx, m.newKey, next.document(&m.s.seals))
 }
 
 // abandon removes a document whose ID nobody has been told, if it was made.
@@ -173,19 +180,20 @@ func (s *Store) abandon(ctx context.Context, key string) {
 // rec itself changed. The values that came in are put into values.
 func (rec *record) carryOver(base, theirs *record, ownerKey string, theirValues, values map[any]any) {
 	rec.rev = max(rec.rev, theirs.rev)
-	newOwner := rec.changed(base, ownerKey)
+	ours, theirFields, was := rec.index(), theirs.index(), base.index()
+	newOwner := changed(ours, was, ownerKey)
 	if newOwner && base.owner.kind != 0 {
 		return // what one user does is no matter of the next one
 	}
-	fields := maps.Clone(rec.fields)
-	for key, f := range theirs.fields {
-		if theirs.changed(base, key) && !rec.changed(base, key) {
+	fields := maps.Clone(ours)
+	for key, f := range theirFields {
+		if changed(theirFields, was, key) && !changed(ours, was, key) {
 			fields[key] = f
 			values[key] = theirValues[key]
 		}
 	}
-	for key := range base.fields {
-		if _, kept := theirs.fields[key]; !kept && !rec.changed(base, key) {
+	for key := range was {
+		if _, kept := theirFields[key]; !kept && !changed(ours, was, key) {
 			delete(fields, key)
 			delete(values, key)
 		}
@@ -193,10 +201,10 @@ func (rec *record) carryOver(base, theirs *record, ownerKey string, theirValues,
 	if equalAge(rec.maxAge, base.maxAge) && !equalAge(theirs.maxAge, base.maxAge) {
 		rec.maxAge, rec.expiresAt = theirs.maxAge, theirs.expiresAt
 	}
-	if !newOwner && theirs.owner.kind != 0 {
-		rec.owner = theirs.owner
+	if ownerKey != "" && !newOwner && changed(theirFields, was, ownerKey) {
+		rec.owner, _ = encodeOwner(theirValues[ownerKey]) // none, of what cannot be one
 	}
-	rec.fields = fields
+	rec.fields = slices.Collect(maps.Values(fields))
 }
 
 // merge gives a session's values what [record.carryOver] brought into rec since base.
@@ -205,9 +213,10 @@ func (rec *record) merge(base *record, values, carried map[any]any) map[any]any 
 		values = map[any]any{}
 	}
 	maps.Copy(values, carried)
-	for key := range base.fields {
-		if _, kept := rec.fields[key]; !kept {
-			delete(values, key)
+	fields := rec.index()
+	for _, f := range base.fields {
+		if _, kept := fields[f.key]; !kept {
+			delete(values, f.key)
 		}
 	}
 	return values

@@ -18,8 +18,8 @@ import (
 	"github.com/mongostore/mongostore"
 )
 
-// TestSaving is section 6 of the design, row by row: what Save returns, what it sends, what
-// cookie it sets and what the database holds then.
+// TestSaving: for each state of a session, what Save returns, what it sends, what cookie it sets
+// and what the database holds then.
 func TestSaving(t *testing.T) {
 	t.Parallel()
 	const (
@@ -143,7 +143,7 @@ func TestSaving(t *testing.T) {
 				eventually(q.f.t, "the session has expired", func() bool { return time.Now().After(expiry) })
 				q.session.Values["late"] = true
 			},
-			err: mongostore.ErrGone, commands: []string{"update"}, cookie: noCookie, docs: 1,
+			err: mongostore.ErrGone, commands: []string{"update", "find"}, cookie: noCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
 				if s := q.b.load(); !s.IsNew {
 					t.Error("the session has come back")
@@ -158,7 +158,7 @@ func TestSaving(t *testing.T) {
 				expiry := q.f.document().Lookup("expiresAt").Time()
 				eventually(q.f.t, "the session has expired", func() bool { return time.Now().After(expiry) })
 			},
-			err: mongostore.ErrGone, commands: []string{"update"}, cookie: noCookie, docs: 1,
+			err: mongostore.ErrGone, commands: []string{"update", "find"}, cookie: noCookie, docs: 1,
 		},
 		{
 			name: "expired as loaded, but prolonged by another request",
@@ -174,7 +174,7 @@ func TestSaving(t *testing.T) {
 				eventually(t, "the first expiry has passed", func() bool { return time.Now().After(expiry) })
 				q.session.Values["late"] = true
 			},
-			commands: []string{"update"}, cookie: sameCookie, docs: 1,
+			commands: []string{"update", "find", "update"}, cookie: sameCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
 				wantTime(t, q.f.document(), "expiresAt", time.Now().Add(time.Hour))
 			},

@@ -2,8 +2,10 @@ package mongostore
 
 import (
 	"fmt"
+	"net/http"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 	"weak"
 
@@ -24,7 +26,9 @@ type state struct {
 	record record // the document, as far as this session knows it
 	readAt time.Time
 
+	signed string // the ID as it came in a cookie, signed by the newest key; or empty
 	cookie string // the Set-Cookie line of the last save
+	left   bool   // that is one that expires
 
 	origin *origin // where it was taken over from, until it is stored here
 }
@@ -40,6 +44,9 @@ func (st *state) adopt(session *sessions.Session, id string, rec record, values 
 
 // settle takes down what the database has acknowledged.
 func (st *state) settle(id string, rec record) {
+	if id != st.id {
+		st.signed = "" // which is for the earlier ID
+	}
 	st.id, st.stored, st.record, st.readAt = id, true, rec, rec.seenAt
 }
 
@@ -49,12 +56,22 @@ func (st *state) end() {
 	st.err = fmt.Errorf("mongostore: save session: %w", ErrGone)
 }
 
+// withdraw takes the cookie that an earlier save set out of the response again, when the
+// session is gone: the visitor may have a new one by now, whose cookie must stay. A logout's
+// remains.
+func (st *state) withdraw(w http.ResponseWriter) {
+	if !st.left {
+		withdrawCookie(w, st.cookie)
+	}
+}
+
 // states finds a session's state. It belongs to the session, not to the request,
 // because applications save sessions through requests that middleware derived, and
 // gorilla's registry replaces the store in a session. References are weak: a state
 // goes when its session does.
 type states struct {
-	m sync.Map // of weak.Pointer[sessions.Session] to *state
+	m     sync.Map    // of weak.Pointer[sessions.Session] to *state
+	armed atomic.Bool // the states of dead sessions will be removed
 }
 
 // of returns the session's state; a session that was not made by this store gets
@@ -64,9 +81,32 @@ func (t *states) of(session *sessions.Session) *state {
 	if st, ok := t.m.Load(ref); ok {
 		return st.(*state)
 	}
-	st, loaded := t.m.LoadOrStore(ref, new(state))
-	if !loaded {
-		runtime.AddCleanup(session, func(ref weak.Pointer[sessions.Session]) { t.m.Delete(ref) }, ref)
-	}
+	st, _ := t.m.LoadOrStore(ref, new(state))
+	t.arm()
 	return st.(*state)
+}
+
+// arm has the states of dead sessions removed after the next garbage collection, which is
+// when something dies that nobody holds. That costs less than to wait for each session.
+func (t *states) arm() {
+	if !t.armed.Swap(true) {
+		runtime.AddCleanup(&struct{ _ [16]byte }{}, (*states).sweep, t)
+	}
+}
+
+// sweep removes the states of dead sessions, as long as there are any.
+func (t *states) sweep() {
+	t.armed.Store(false)
+	left := false
+	t.m.Range(func(ref, _ any) bool {
+		if ref.(weak.Pointer[sessions.Session]).Value() == nil {
+			t.m.Delete(ref)
+		} else {
+			left = true
+		}
+		return true
+	})
+	if left {
+		t.arm()
+	}
 }

@@ -41,14 +41,18 @@ func (s *Store) plan(q *saving) (err error) {
 		return err
 	}
 	q.id = st.id
+	key := st.record.key
 	q.moves = st.stored && (q.renew || q.session.ID != st.id)
 	if !st.stored || q.moves {
 		q.id = newID()
+		key = keyOf(q.id)
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond) // as exact as a BSON date
 	q.next = record{
+		key:       key,
 		name:      q.session.Name(),
 		fields:    q.change.fields,
+		strays:    q.change.strays,
 		details:   st.record.details,
 		rev:       st.record.rev,
 		createdAt: st.record.createdAt,
@@ -58,11 +62,9 @@ func (s *Store) plan(q *saving) (err error) {
 		q.next.createdAt = now
 	}
 	q.next.expiresAt = s.expiry(q.next.createdAt, now, q.own.MaxAge)
-	if q.change.empty() {
-		q.next.strays = st.record.strays
-	}
-	if maxAge := q.own.MaxAge; maxAge != s.options().MaxAge {
-		q.next.maxAge = &maxAge
+	if q.own.MaxAge != s.options().MaxAge {
+		own := q.own.MaxAge
+		q.next.maxAge = &own
 	}
 	if !st.stored || !q.change.empty() || !equalAge(q.next.maxAge, st.record.maxAge) {
 		q.next.rev++
@@ -98,13 +100,12 @@ func (s *Store) describe(q *saving) {
 // bring a removed session back.
 func (s *Store) insert(ctx context.Context, q *saving) error {
 	s.describe(q)
-	key := keyOf(q.id)
-	err := s.insertDocument(ctx, q.next.document(key, &s.seals))
+	err := s.insertDocument(ctx, q.next.document(&s.seals))
 	if errors.Is(err, ErrUnavailable) && !refusedWrite(err) {
 		// Perhaps it was carried out, and only the answer lost. The next attempt
 		// takes another ID: this insert may still be on its way, and must not
 		// bring back what a logout has removed by then.
-		s.repeatRemoval(ctx, key, false)
+		s.repeatRemoval(ctx, q.next.key, false)
 	}
 	if err != nil {
 		return err
@@ -116,11 +117,10 @@ func (s *Store) insert(ctx context.Context, q *saving) error {
 // update brings the document of a stored session up to date, if there is anything to send.
 func (s *Store) update(ctx context.Context, q *saving) error {
 	st, next, now := q.st, &q.next, q.next.seenAt
-	key := keyOf(st.id)
-	if s.removals.pending(key) || !next.expiresAt.After(now) {
+	if s.removals.pending(next.key) || !next.expiresAt.After(now) {
 		return ErrGone
 	}
-	due := now.Sub(st.record.seenAt) >= min(s.cfg.TouchInterval, s.lifetime(q.own.MaxAge)/10)
+	due := now.Sub(st.record.seenAt) >= s.touchInterval(q.own.MaxAge)
 	alive := s.aliveAt(&st.record, now)
 	if q.change.empty() && next.sameMeta(&st.record) && !due && alive {
 		return nil
@@ -131,28 +131,29 @@ func (s *Store) update(ctx context.Context, q *saving) error {
 	// path. Only another request that has given it a shorter life can have ended
 	// it; a session that was held for longer is checked for that.
 	var c condition
-	if !alive || now.Sub(st.readAt) >= min(s.cfg.TouchInterval, time.Second) {
-		c.aliveAt = now
+	checked := !alive || now.Sub(st.readAt) >= min(s.cfg.TouchInterval, time.Second)
+	if checked {
+		c = s.aliveIf(&st.record, now)
 	}
 	rejects := s.cfg.OnConflict == Reject && !q.change.empty()
 	// The owner of a session from before there was an OwnerKey is made of its values,
 	// which another request may have changed since.
-	late := !next.owner.equal(st.record.owner) && !next.changed(&st.record, s.cfg.OwnerKey)
+	late := !next.owner.equal(st.record.owner) && !changed(next.index(), st.record.index(), s.cfg.OwnerKey)
 	if rejects || late {
 		c.rev = st.record.rev
 	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	update := next.update(&st.record, &q.change, key, &s.seals)
+	update := next.update(&st.record, &q.change, &s.seals)
 	for {
-		matched, err := s.updateDocument(ctx, c.filter(key), update)
+		matched, err := s.updateDocument(ctx, c.filter(next.key), update)
 		if err != nil {
 			return err
 		}
 		if matched {
 			break
 		}
-		if c.rev == 0 {
+		if c.rev == 0 && !checked {
 			return ErrGone
 		}
 		theirs, _, err := s.load(ctx, next.name, st.id)
@@ -167,7 +168,10 @@ func (s *Store) update(ctx context.Context, q *saving) error {
 		}
 		if late {
 			next.owner = theirs.owner
-			update = next.update(&st.record, &q.change, key, &s.seals)
+			update = next.update(&st.record, &q.change, &s.seals)
+		}
+		if checked {
+			c = s.aliveIf(&theirs, now)
 		}
 		// The state keeps the rev of what this session has seen, so that a key
 		// which only they changed is a conflict if this session changes it next.

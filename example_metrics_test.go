@@ -1,0 +1,105 @@
+package mongostore_test
+
+import (
+	"context"
+	"errors"
+	"expvar"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/gorilla/sessions"
+
+	"github.com/mongostore/mongostore"
+)
+
+// metrics is a store that counts what becomes of sessions. It serves wherever gorilla takes
+// a store, and has all the other methods of the one inside.
+type metrics struct {
+	*mongostore.Store
+	counts *expvar.Map // or the counters of any other system
+}
+
+// Get names the wrapper, so that session.Save, too, goes through it.
+func (m metrics) Get(r *http.Request, name string) (*sessions.Session, error) {
+	return sessions.GetRegistry(r).Get(m, name)
+}
+
+func (m metrics) New(r *http.Request, name string) (*sessions.Session, error) {
+	session, err := m.Store.New(r, name)
+	switch {
+	case errors.Is(err, mongostore.ErrUnavailable):
+		m.counts.Add("unavailable", 1)
+	case err == nil && !session.IsNew:
+		m.counts.Add("loaded", 1)
+	}
+	return session, err
+}
+
+func (m metrics) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
+	isFirst, isLast := session.ID == "", session.Options.MaxAge < 0
+	err := m.Store.Save(r, w, session)
+	switch {
+	case errors.Is(err, mongostore.ErrGone):
+		m.counts.Add("gone", 1)
+	case errors.Is(err, mongostore.ErrUnavailable):
+		m.counts.Add("unavailable", 1)
+	case err != nil:
+		m.counts.Add("failed", 1)
+	case isLast:
+		m.counts.Add("removed", 1)
+	case isFirst && session.ID != "":
+		m.counts.Add("created", 1)
+	default:
+		m.counts.Add("saved", 1)
+	}
+	return err
+}
+
+// Sessions are counted by a store around the store.
+func Example_metrics() {
+	ctx := context.Background()
+	inner, err := mongostore.Open(ctx, exampleConfig("metrics"), signingKey)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer inner.Close(ctx)
+	store := metrics{inner, new(expvar.Map)} // expvar.Publish("sessions", store.counts) shows it
+
+	var meanwhile func()
+	site := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		session, err := store.Get(r, "session")
+		if err != nil {
+			http.Error(w, "try again in a moment", http.StatusServiceUnavailable)
+			return
+		}
+		switch r.URL.Path {
+		case "/logout":
+			session.Options.MaxAge = -1
+		case "/slow":
+			meanwhile()
+		}
+		session.Values["last"] = r.URL.Path
+		if err := session.Save(r, w); err != nil {
+			http.Error(w, "not saved", http.StatusServiceUnavailable)
+		}
+	})
+
+	ada := newVisitor(site)
+	ada.get("/")
+	ada.get("/")
+	meanwhile = func() { copyOf(ada).get("/logout") }
+	ada.get("/slow")
+
+	left, cancel := context.WithCancel(ctx)
+	cancel()
+	r := httptest.NewRequestWithContext(left, http.MethodGet, "/", nil)
+	r.AddCookie(&http.Cookie{Name: "session", Value: ada.cookies["session"]})
+	site.ServeHTTP(httptest.NewRecorder(), r)
+
+	fmt.Println(store.counts)
+	// Output:
+	// not saved
+	// {"created": 1, "gone": 1, "loaded": 3, "removed": 1, "saved": 1, "unavailable": 1}
+}

@@ -1,0 +1,139 @@
+package mongostore_test
+
+import (
+	"errors"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/gorilla/sessions"
+
+	"github.com/mongostore/mongostore"
+)
+
+// A request saves its session twice, and between the two the visitor logs out and in
+// again, in another window. The answer, which arrives last, must not put the old cookie in
+// the place of the new one; cookies of others stay in it.
+func TestGoneWithdrawsCookie(t *testing.T) {
+	t.Parallel()
+	for name, save := range map[string]func(*mongostore.Store, *browser, *sessions.Session, *httptest.ResponseRecorder) error{
+		"save": func(s *mongostore.Store, b *browser, session *sessions.Session, w *httptest.ResponseRecorder) error {
+			return s.Save(b.request(), w, session)
+		},
+		"renew": func(s *mongostore.Store, b *browser, session *sessions.Session, w *httptest.ResponseRecorder) error {
+			return s.Renew(b.request(), w, session)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			b := f.browser().login()
+			session, w := b.load(), httptest.NewRecorder()
+			w.Header().Add("Set-Cookie", "other=1")
+			if err := f.store.Save(b.request(), w, session); err != nil {
+				t.Fatal(err)
+			}
+			if lines := w.Header()["Set-Cookie"]; len(lines) != 2 {
+				t.Fatalf("the first save leaves %q", lines)
+			}
+			b.clone().logout()
+
+			session.Values["late"] = true
+			if err := save(f.store, b, session, w); !errors.Is(err, mongostore.ErrGone) {
+				t.Fatalf("error %v, want ErrGone", err)
+			}
+			if lines := w.Header()["Set-Cookie"]; len(lines) != 1 || lines[0] != "other=1" {
+				t.Errorf("the response sets %q", lines)
+			}
+			f.wantDocuments(0)
+
+			// The visitor can still be told to log out.
+			session.Options.MaxAge = -1
+			if err := f.store.Save(b.request(), w, session); err != nil {
+				t.Fatal(err)
+			}
+			if cookies := w.Result().Cookies(); len(cookies) != 2 || cookies[1].MaxAge >= 0 {
+				t.Errorf("the response sets %v", cookies)
+			}
+		})
+	}
+}
+
+// TestGoneBefore: also if Persist found it gone, or Remove has removed it, since the save.
+func TestGoneBefore(t *testing.T) {
+	t.Parallel()
+	for what, end := range map[string]func(*fixture, *browser, *sessions.Session){
+		"persist": func(f *fixture, b *browser, session *sessions.Session) {
+			b.clone().logout()
+			session.Values["late"] = true
+			if err := f.store.Persist(t.Context(), session); !errors.Is(err, mongostore.ErrGone) {
+				t.Errorf("Persist: %v", err)
+			}
+		},
+		"remove": func(f *fixture, _ *browser, session *sessions.Session) {
+			if err := f.store.Remove(t.Context(), session); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		f := setup(t)
+		b := f.browser().login()
+		session, w := b.load(), httptest.NewRecorder()
+		if err := f.store.Save(b.request(), w, session); err != nil {
+			t.Fatal(err)
+		}
+		end(f, b, session)
+		if err := f.store.Save(b.request(), w, session); !errors.Is(err, mongostore.ErrGone) {
+			t.Errorf("%s: Save: %v", what, err)
+		}
+		if lines := w.Header()["Set-Cookie"]; len(lines) != 0 {
+			t.Errorf("%s: %d cookies are left in the response", what, len(lines))
+		}
+		// The cookie of a logout stays there.
+		session.Options.MaxAge = -1
+		if err := f.store.Save(b.request(), w, session); err != nil {
+			t.Fatal(err)
+		}
+		session.Options.MaxAge = 60
+		if err := f.store.Save(b.request(), w, session); !errors.Is(err, mongostore.ErrGone) {
+			t.Errorf("%s: Save after the logout: %v", what, err)
+		}
+		if cookies := w.Result().Cookies(); len(cookies) != 1 || cookies[0].MaxAge >= 0 {
+			t.Errorf("%s: after a logout the response sets %v", what, cookies)
+		}
+	}
+}
+
+// TestGoneAfterLogoutAndSave: a response in which a session that was never stored was logged out,
+// and then stored after all. Whether a cookie is taken back depends on the last one only.
+func TestGoneAfterLogoutAndSave(t *testing.T) {
+	t.Parallel()
+	for _, saved := range []bool{true, false} {
+		f := setup(t)
+		session, w := f.browser().load(), httptest.NewRecorder()
+		session.Options.MaxAge = -1
+		if err := f.store.Save(f.browser().request(), w, session); err != nil {
+			t.Fatal(err)
+		}
+		session.Options.MaxAge = 60
+		if err := f.store.Persist(t.Context(), session); err != nil {
+			t.Fatal(err)
+		}
+		if saved {
+			if err := f.store.Save(f.browser().request(), w, session); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.store.Revoke(t.Context(), hashOf(session.ID)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // once the database says so, then the session knows
+			session.Values["late"] = true
+			if err := f.store.Save(f.browser().request(), w, session); !errors.Is(err, mongostore.ErrGone) {
+				t.Errorf("error %v, want ErrGone", err)
+			}
+			if kept := len(w.Header()["Set-Cookie"]) > 0; kept == saved {
+				t.Errorf("saved with a cookie after the logout: %t; the response sets %q", saved, w.Header()["Set-Cookie"])
+			}
+		}
+	}
+}

@@ -1,0 +1,1098 @@
+package mongostore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/securecookie"
+	"github.com/gorilla/sessions"
+
+	"github.com/mongostore/mongostore"
+)
+
+// The contract of gorilla/sessions, as real callers use it.
+
+// guest is a browser over real HTTPS, with a cookie jar.
+type guest struct {
+	t      *testing.T
+	client *http.Client
+	site   *url.URL
+	got    []*http.Cookie // set by the last response
+}
+
+func browse(t *testing.T, handler http.Handler) *guest {
+	t.Helper()
+	server := httptest.NewTLSServer(handler)
+	t.Cleanup(server.Close)
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	site, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &guest{t: t, client: server.Client(), site: site}
+	v.client.Jar = jar
+	return v
+}
+
+// get asks for a page and returns its text.
+func (v *guest) get(path string) string {
+	v.t.Helper()
+	resp, err := v.client.Get(v.site.String() + path)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	v.got = resp.Cookies()
+	return fmt.Sprintf("%d %s", resp.StatusCode, text)
+}
+
+// application is a site that knows nothing of its store but the interface.
+func application(store sessions.Store) http.Handler {
+	mux := http.NewServeMux()
+	page := func(path string, handle func(http.ResponseWriter, *http.Request, *sessions.Session) string) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			session, err := store.Get(r, name)
+			var bad securecookie.Error
+			text := handle(w, r, session)
+			fmt.Fprintf(w, "%s; new %t, bad cookie %t", text, session.IsNew, errors.As(err, &bad) && bad.IsDecode())
+		})
+	}
+	save := func(w http.ResponseWriter, r *http.Request, session *sessions.Session) string {
+		if err := session.Save(r, w); err != nil {
+			return "not saved"
+		}
+		return "saved"
+	}
+	page("/look", func(_ http.ResponseWriter, _ *http.Request, s *sessions.Session) string {
+		var values []string // fmt orders keys of several types as it likes
+		for key, v := range s.Values {
+			values = append(values, fmt.Sprintf("%v: %T %v", key, v, v))
+		}
+		slices.Sort(values)
+		return fmt.Sprintf("%q", values)
+	})
+	page("/set/{key}/{value}", func(w http.ResponseWriter, r *http.Request, s *sessions.Session) string {
+		s.Values[r.PathValue("key")] = r.PathValue("value")
+		return save(w, r, s)
+	})
+	page("/types", func(w http.ResponseWriter, r *http.Request, s *sessions.Session) string {
+		s.Values[7], s.Values["cart"] = int8(-3), cart{Items: []item{{"tea", 2}}}
+		return save(w, r, s)
+	})
+	page("/clear", func(w http.ResponseWriter, r *http.Request, s *sessions.Session) string {
+		clear(s.Values)
+		return save(w, r, s)
+	})
+	page("/flash", func(w http.ResponseWriter, r *http.Request, s *sessions.Session) string {
+		s.AddFlash("hello")
+		s.AddFlash(cart{Items: []item{{"tea", 1}}})
+		s.AddFlash("other", "key")
+		return save(w, r, s)
+	})
+	page("/flashes", func(w http.ResponseWriter, r *http.Request, s *sessions.Session) string {
+		return fmt.Sprintln(s.Flashes(), s.Flashes("key"), save(w, r, s))
+	})
+	page("/glance", func(_ http.ResponseWriter, _ *http.Request, s *sessions.Session) string {
+		return fmt.Sprint(s.Flashes()) // without a save, they stay
+	})
+	page("/logout", func(w http.ResponseWriter, r *http.Request, s *sessions.Session) string {
+		s.Options.MaxAge = -1
+		return save(w, r, s)
+	})
+	page("/browser", func(w http.ResponseWriter, r *http.Request, s *sessions.Session) string {
+		s.Options.MaxAge = 0
+		return save(w, r, s)
+	})
+	page("/chan", func(w http.ResponseWriter, r *http.Request, s *sessions.Session) string {
+		s.Values["chan"] = make(chan int)
+		return save(w, r, s)
+	})
+	page("/all", func(w http.ResponseWriter, r *http.Request, s *sessions.Session) string {
+		other, _ := store.Get(r, "other")
+		s.Values["n"], other.Values["n"] = 1, 2
+		return fmt.Sprintln(sessions.Save(r, w), s.Name(), other.Name(), s.Store() == store)
+	})
+	page("/other", func(_ http.ResponseWriter, r *http.Request, _ *sessions.Session) string {
+		other, _ := store.Get(r, "other")
+		return fmt.Sprintln(other.Values, other.IsNew)
+	})
+	return mux
+}
+
+// TestDropIn: an application sees no difference between gorilla's CookieStore and this one.
+func TestDropIn(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	own := sessions.Options{Path: "/", MaxAge: 3600, HttpOnly: true, Secure: true, SameSite: http.SameSiteStrictMode}
+	before := sessions.NewCookieStore(signingKey)
+	before.Options = &own
+	f.store.Options = before.Options
+
+	const tamper = "(the cookie is altered)"
+	script := []struct{ path, want string }{
+		{"/look", `[]; new true, bad cookie false`},
+		{"/logout", `saved; new true, bad cookie false`},
+		{"/set/user/ada", `saved; new true, bad cookie false`},
+		{"/look", `["user: string ada"]; new false, bad cookie false`},
+		{"/types", `saved; new false, bad cookie false`},
+		{"/look", `["7: int8 -3" "cart: mongostore_test.cart {[{tea 2}] map[]}" "user: string ada"]; new false, bad cookie false`},
+		{"/chan", `not saved; new false, bad cookie false`},
+		{"/clear", `saved; new false, bad cookie false`},
+		{"/look", `[]; new false, bad cookie false`},
+		{"/flash", `saved; new false, bad cookie false`},
+		{"/glance", `[hello {[{tea 1}] map[]}]; new false, bad cookie false`},
+		{"/flashes", "[hello {[{tea 1}] map[]}] [other] saved\n; new false, bad cookie false"},
+		{"/flashes", "[] [] saved\n; new false, bad cookie false"},
+		{"/all", "<nil> session other true\n; new false, bad cookie false"},
+		{"/look", `["n: int 1"]; new false, bad cookie false`},
+		{"/other", "map[n:2] false\n; new false, bad cookie false"},
+		{tamper, ""},
+		{"/look", `[]; new true, bad cookie true`},
+		{"/set/user/bob", `saved; new true, bad cookie true`},
+		{"/look", `["user: string bob"]; new false, bad cookie false`},
+		{"/browser", `saved; new false, bad cookie false`},
+		{"/look", `["user: string bob"]; new false, bad cookie false`},
+		{"/logout", `saved; new false, bad cookie false`},
+		{"/look", `[]; new true, bad cookie false`},
+	}
+	cookies := map[string][]string{}
+	for what, store := range map[string]sessions.Store{"CookieStore": before, "mongostore": f.store} {
+		v := browse(t, application(store))
+		for i, step := range script {
+			if step.path == tamper {
+				v.client.Jar.SetCookies(v.site, []*http.Cookie{{Name: name, Value: "forged", Path: "/", Secure: true}})
+				continue
+			}
+			if got := v.get(step.path); got != "200 "+step.want {
+				t.Errorf("%s, step %d, %s: %q, want %q", what, i, step.path, got, step.want)
+			}
+			slices.SortFunc(v.got, func(a, b *http.Cookie) int { return strings.Compare(a.Name, b.Name) })
+			for _, c := range v.got {
+				c.Value, c.Expires, c.RawExpires, c.Raw = "", c.Expires.Truncate(24*time.Hour), "", ""
+				cookies[what] = append(cookies[what], fmt.Sprint(i, " ", c))
+			}
+		}
+	}
+	if a, b := cookies["CookieStore"], cookies["mongostore"]; !slices.Equal(a, b) {
+		t.Errorf("cookies, but for their values:\n%s\nwant\n%s", strings.Join(b, "\n"), strings.Join(a, "\n"))
+	}
+}
+
+// TestNestedMiddleware: a middleware and the handler within it use one session, whatever
+// requests were derived between them.
+func TestNestedMiddleware(t *testing.T) {
+	t.Parallel()
+	derive := func(r *http.Request) *http.Request {
+		return r.WithContext(context.WithValue(r.Context(), derived{}, true))
+	}
+	get := func(f *fixture, r *http.Request) *sessions.Session {
+		t.Helper()
+		s, err := f.store.Get(r, name)
+		if err != nil {
+			t.Error(err)
+		}
+		return s
+	}
+	save := func(s *sessions.Session, r *http.Request, w http.ResponseWriter) {
+		t.Helper()
+		if err := s.Save(r, w); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, row := range []struct {
+		name     string
+		request  func(*fixture, *http.Request, http.ResponseWriter)
+		returns  bool // the visitor has a session
+		cookies  int
+		docs     int
+		want     string
+		commands []string
+	}{
+		{
+			name: "both save", cookies: 1, docs: 1, want: "map[after:3 before:1 inner:2]",
+			commands: []string{"insert", "update"},
+			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+				outer := get(f, r)
+				outer.Values["before"] = 1
+				inner := get(f, derive(r))
+				if inner != outer {
+					t.Error("two sessions")
+				}
+				inner.Values["inner"] = 2
+				save(inner, derive(r), w)
+				outer.Values["after"] = 3
+				save(outer, r, w)
+			},
+		},
+		{
+			name: "both save what is stored", returns: true, cookies: 1, docs: 1, want: "map[after:3 inner:2 user:ada]",
+			commands: []string{"find", "update", "update"},
+			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+				outer := get(f, r)
+				inner := get(f, derive(derive(r)))
+				inner.Values["inner"] = 2
+				save(inner, derive(derive(r)), w)
+				outer.Values["after"] = 3
+				save(outer, r, w)
+			},
+		},
+		{
+			name: "only the outer one saves", cookies: 1, docs: 1, want: "map[inner:2]",
+			commands: []string{"insert"},
+			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+				outer := get(f, r)
+				get(f, derive(r)).Values["inner"] = 2
+				save(outer, r, w)
+			},
+		},
+		{
+			name: "the handler renews", returns: true, cookies: 1, docs: 1, want: "map[after:3 inner:2 user:ada]",
+			commands: []string{"find", "insert", "update", "delete", "update"},
+			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+				outer := get(f, r)
+				inner := get(f, derive(r))
+				inner.Values["inner"] = 2
+				if err := f.store.Renew(derive(r), w, inner); err != nil {
+					t.Error(err)
+				}
+				outer.Values["after"] = 3
+				save(outer, r, w)
+			},
+		},
+		{
+			// A Save in the outer one must not bring it back.
+			name: "the handler logs out", returns: true, cookies: 1, docs: 0, want: "map[]",
+			commands: []string{"find", "delete"},
+			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+				outer := get(f, r)
+				inner := get(f, derive(r))
+				inner.Options.MaxAge = -1
+				save(inner, derive(r), w)
+				outer.Values["after"] = 3
+				save(outer, r, w)
+			},
+		},
+		{
+			// Then gorilla's registry is in the derived request alone. Of a session
+			// that is stored the two are merged.
+			name: "derived before the first Get", returns: true, cookies: 2, docs: 1, want: "map[inner:2 outer:1 user:ada]",
+			commands: []string{"find", "find", "update", "update"},
+			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+				r2 := derive(r)
+				outer, inner := get(f, r), get(f, r2)
+				if inner == outer {
+					t.Error("one session; gorilla's registry has changed")
+				}
+				inner.Values["inner"] = 2
+				save(inner, r2, w)
+				outer.Values["outer"] = 1
+				save(outer, r, w)
+			},
+		},
+		{
+			// Of a new visitor each makes one, and as with CookieStore the last
+			// cookie counts.
+			name: "derived before the first Get, new", cookies: 2, docs: 2, want: "map[outer:1]",
+			commands: []string{"insert", "insert"},
+			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+				r2 := derive(r)
+				outer, inner := get(f, r), get(f, r2)
+				inner.Values["inner"] = 2
+				save(inner, r2, w)
+				outer.Values["outer"] = 1
+				save(outer, r, w)
+			},
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			b := f.browser()
+			if row.returns {
+				b.login()
+			}
+			f.log.reset()
+			r, w := b.request(), httptest.NewRecorder()
+			row.request(f, r, w)
+			f.wantCommands(row.commands...)
+			if n := len(w.Header()["Set-Cookie"]); n != row.cookies {
+				t.Errorf("%d cookies set, want %d: %q", n, row.cookies, w.Header()["Set-Cookie"])
+			}
+			b.receive(w)
+			f.wantDocuments(row.docs)
+			if got := fmt.Sprint(b.load().Values); got != row.want {
+				t.Errorf("values: %s, want %s", got, row.want)
+			}
+		})
+	}
+}
+
+// TestSaveAllSomeFail: of the sessions that gorilla saves together, those that can be stored
+// are, with their cookies, and each other one is an error and sets no cookie.
+func TestSaveAllSomeFail(t *testing.T) {
+	t.Parallel()
+	one, two := setup(t), setup(t, impatient)
+	b := one.browser().login()
+	r, w := b.request(), httptest.NewRecorder()
+	for store, names := range map[*mongostore.Store][]string{one.store: {"a", "b", "bad", name}, two.store: {"down"}} {
+		for _, n := range names {
+			s, err := store.Get(r, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Values["n"] = n
+			if n == "bad" {
+				s.Values["n"] = func() {}
+			}
+		}
+	}
+	b.logout() // in another window
+	two.wire.on("insert", rule{kind: answer, reply: refusal(13, "Unauthorized")})
+
+	err := sessions.Save(r, w)
+	var several sessions.MultiError
+	if !errors.As(err, &several) || len(several) != 3 {
+		t.Fatalf("error: %v", err)
+	}
+	var texts []string
+	for _, err := range several {
+		texts = append(texts, err.Error())
+		// gorilla keeps the text alone, so who has to tell errors apart saves each by itself.
+		if errors.Is(err, mongostore.ErrGone) || errors.Is(err, mongostore.ErrUnavailable) {
+			t.Error("gorilla wraps errors now: say so where it says that it does not")
+		}
+	}
+	all := strings.Join(texts, "\n")
+	for session, cause := range map[string]string{
+		"bad": `value of key "n", type func()`, name: mongostore.ErrGone.Error(), "down": mongostore.ErrUnavailable.Error(),
+	} {
+		if !strings.Contains(all, fmt.Sprintf("session %q -- ", session)) || !strings.Contains(all, cause) {
+			t.Errorf("no error of %s: %s", session, all)
+		}
+	}
+	var set []string
+	for _, c := range w.Result().Cookies() {
+		set = append(set, c.Name)
+	}
+	if slices.Sort(set); !slices.Equal(set, []string{"a", "b"}) {
+		t.Errorf("cookies set: %q", set)
+	}
+	one.wantDocuments(2)
+	two.wantDocuments(0)
+	b.receive(w)
+	for _, n := range set {
+		if s, err := one.store.New(b.request(), n); err != nil || s.Values["n"] != n {
+			t.Errorf("%s: %v, %v", n, s.Values, err)
+		}
+	}
+}
+
+// elsewhere is a store with the same keys on the same collection of another database.
+func (f *fixture) elsewhere() *fixture {
+	f.t.Helper()
+	g := *f
+	g.cfg.Database += "_elsewhere"
+	g.coll = f.coll.Database().Client().Database(g.cfg.Database).Collection(f.coll.Name())
+	f.t.Cleanup(func() { _ = g.coll.Drop(context.WithoutCancel(f.t.Context())) })
+	g.store = g.open()
+	return &g
+}
+
+// TestOneNameInTwoStores: two stores that share a name share a request's session, against
+// gorilla's advice and ours. Then a store that did not load a session stores it as a new one
+// of its own: nothing of it is lost, no ID of the other store is taken on, and what the
+// other one holds stays.
+func TestOneNameInTwoStores(t *testing.T) {
+	t.Parallel()
+	for what, second := range map[string]func(*testing.T, *fixture) *fixture{
+		"of another collection": func(t *testing.T, _ *fixture) *fixture { return setup(t) },
+		"of another database":   func(_ *testing.T, f *fixture) *fixture { return f.elsewhere() },
+	} {
+		// both gives the session of a visitor of the first store, got from both.
+		both := func(t *testing.T) (one, two *fixture, b *browser, session *sessions.Session, r *http.Request) {
+			t.Helper()
+			one = setup(t)
+			two = second(t, one)
+			b = one.browser().login()
+			r = b.request()
+			session, err := one.store.Get(r, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s, err := two.store.Get(r, name); s != session || err != nil || s.Store() != sessions.Store(two.store) {
+				t.Fatalf("the registry has given another session: %v", err)
+			}
+			return one, two, b, session, r
+		}
+		t.Run(what+", saved by the second", func(t *testing.T) {
+			t.Parallel()
+			one, two, b, session, r := both(t)
+			before, oldID, w := one.document(), session.ID, httptest.NewRecorder()
+			session.Values["n"] = 1
+			if err := sessions.Save(r, w); err != nil {
+				t.Fatal(err)
+			}
+			if doc := one.document(); string(doc) != string(before) {
+				t.Errorf("the first store's document has changed: %v", doc)
+			}
+			if id := two.document().Lookup("_id").StringValue(); id == hashOf(oldID) || id != hashOf(session.ID) {
+				t.Error("the ID of the other store was taken on")
+			}
+			b.receive(w)
+			if s := b.load(); !s.IsNew {
+				t.Error("the first store takes the second one's cookie")
+			}
+			b.store = two.store
+			if s := b.load(); s.Values["user"] != "ada" || s.Values["n"] != 1 {
+				t.Errorf("values: %v", s.Values)
+			}
+		})
+		t.Run(what+", saved by both, twice", func(t *testing.T) {
+			t.Parallel()
+			one, two, b, session, r := both(t)
+			for i := range 2 {
+				for _, f := range []*fixture{one, two} {
+					session.Values["n"] = i
+					w := httptest.NewRecorder()
+					if err := f.store.Save(r, w, session); err != nil {
+						t.Fatal(err)
+					}
+					b.receive(w)
+					b.store = f.store
+					if s := b.load(); s.Values["user"] != "ada" || s.Values["n"] != i {
+						t.Errorf("round %d: %v", i, s.Values)
+					}
+				}
+			}
+			one.wantDocuments(1)
+			two.wantDocuments(1)
+		})
+		t.Run(what+", ended by each", func(t *testing.T) {
+			t.Parallel()
+			one, two, b, session, r := both(t)
+			session.Options.MaxAge = -1
+			if err := two.store.Save(r, httptest.NewRecorder(), session); err != nil {
+				t.Fatal(err)
+			}
+			if b.load().IsNew {
+				t.Error("the second store has reached into the first one's collection")
+			}
+			if err := one.store.Save(r, httptest.NewRecorder(), session); err != nil {
+				t.Fatal(err)
+			}
+			if !b.load().IsNew {
+				t.Error("the session is alive")
+			}
+			one.wantDocuments(0)
+			two.wantDocuments(0)
+		})
+	}
+	// Two stores on one collection: a logout needs no more than the ID.
+	t.Run("of the same collection, ended by the second", func(t *testing.T) {
+		t.Parallel()
+		f := setup(t)
+		b := f.browser().login()
+		session := b.load()
+		session.Options.MaxAge = -1
+		if err := f.open().Save(b.request(), httptest.NewRecorder(), session); err != nil {
+			t.Fatal(err)
+		}
+		f.wantDocuments(0)
+		if !b.load().IsNew {
+			t.Error("the session is alive")
+		}
+	})
+	// gorilla's own store beside this one.
+	t.Run("from CookieStore", func(t *testing.T) {
+		t.Parallel()
+		f := setup(t)
+		b := f.browser()
+		b.cookies[name] = cookieStoreCookie(t)
+		old := sessions.NewCookieStore(signingKey)
+		r, w := b.request(), httptest.NewRecorder()
+		first, err := old.Get(r, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := f.store.Get(r, name); s != first || err != nil {
+			t.Fatalf("the registry has given another session: %v", err)
+		}
+		if err := sessions.Save(r, w); err != nil {
+			t.Fatal(err)
+		}
+		b.receive(w)
+		if s := b.load(); s.Values["user"] != "ada" {
+			t.Errorf("values: %v", s.Values)
+		}
+		if s, err := old.New(b.request(), name); err == nil || !s.IsNew || len(s.Values) > 0 {
+			t.Errorf("CookieStore reads an ID as a session: %v, %v", s.Values, err)
+		}
+	})
+	t.Run("to CookieStore", func(t *testing.T) {
+		t.Parallel()
+		f := setup(t)
+		b := f.browser().login()
+		before, copied := f.document(), b.clone()
+		old := sessions.NewCookieStore(signingKey)
+		r, w := b.request(), httptest.NewRecorder()
+		if _, err := f.store.Get(r, name); err != nil {
+			t.Fatal(err)
+		}
+		first, err := old.Get(r, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.Values["n"] = 1
+		if err := sessions.Save(r, w); err != nil {
+			t.Fatal(err)
+		}
+		b.receive(w)
+		if s, err := old.New(b.request(), name); err != nil || s.Values["user"] != "ada" || s.Values["n"] != 1 {
+			t.Errorf("values: %v, %v", s.Values, err)
+		}
+		if s, err := f.store.New(b.request(), name); err == nil || !s.IsNew {
+			t.Errorf("a CookieStore's values are read as an ID: %v, %v", s.Values, err)
+		}
+		if doc := f.document(); string(doc) != string(before) || copied.load().Values["user"] != "ada" {
+			t.Error("the document has changed")
+		}
+	})
+}
+
+// TestKeptSession: a session that an application holds is known to its store for as long as it
+// is held, and is what it was.
+func TestKeptSession(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	kept := b.load()
+	id := kept.ID
+	for i := range 3 {
+		for range 3 { // weak references to what nobody holds are gone
+			runtime.GC()
+		}
+		b.do(func(s *sessions.Session) { s.Values["theirs"] = i }) // requests go on meanwhile
+		f.log.reset()
+		kept.Values["kept"] = i
+		if _, err := b.save(kept); err != nil {
+			t.Fatal(err)
+		}
+		f.wantCommands("update")
+	}
+	if s := b.load(); kept.ID != id || s.Values["theirs"] != 2 || s.Values["kept"] != 2 {
+		t.Errorf("values: %v", s.Values)
+	}
+	// Saved for another visitor's response, it is that visitor's, too: one session.
+	guest := f.browser()
+	if _, err := guest.save(kept); err != nil {
+		t.Fatal(err)
+	}
+	if s := guest.load(); s.ID != id {
+		t.Error("another session")
+	}
+	f.wantDocuments(1)
+	b.logout()
+	if _, err := guest.save(kept); err != nil && !errors.Is(err, mongostore.ErrGone) {
+		t.Error(err)
+	}
+	kept.Values["kept"] = 4
+	if _, err := guest.save(kept); !errors.Is(err, mongostore.ErrGone) {
+		t.Errorf("after the logout: %v", err)
+	}
+	f.wantDocuments(0)
+}
+
+// TestCopiedSession: of a copy the store does not know what it was, so it stores a session of
+// its own, and ends the one whose ID it holds.
+func TestCopiedSession(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	session := b.load()
+	before := f.document()
+	copied := *session
+	copied.Values = maps.Clone(session.Values)
+	copied.Values["n"] = 1
+	c := f.browser()
+	if _, err := c.save(&copied); err != nil {
+		t.Fatal(err)
+	}
+	f.wantDocuments(2)
+	if s := c.load(); s.ID == session.ID || s.Values["user"] != "ada" || s.Values["n"] != 1 {
+		t.Errorf("the copy: %+v", s)
+	}
+	if s := b.load(); s.ID != session.ID || s.Values["n"] != nil {
+		t.Errorf("the original: %+v", s)
+	}
+	found := false
+	for _, doc := range f.documents() {
+		found = found || string(doc) == string(before)
+	}
+	if !found {
+		t.Error("the original's document has changed")
+	}
+	ending := *session
+	ending.Options = &sessions.Options{MaxAge: -1}
+	if _, err := b.clone().save(&ending); err != nil {
+		t.Fatal(err)
+	}
+	if !b.load().IsNew || c.load().IsNew {
+		t.Error("the wrong session has ended")
+	}
+}
+
+// TestValuesReplaced: what counts is what Values hold when the session is saved, whichever map
+// that is.
+func TestValuesReplaced(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser()
+	b.do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = 1, []any{"x"} })
+	f.log.reset()
+	b.do(func(s *sessions.Session) { s.Values = maps.Clone(s.Values) })
+	b.do(func(s *sessions.Session) { s.Values = map[any]any{"b": []any{"x"}, "a": 1} })
+	f.wantCommands("find", "find")
+	b.do(func(s *sessions.Session) { s.Values = map[any]any{"b": []any{"x"}, "c": 2} })
+	f.wantCommands("find", "update")
+	if s := b.load(); fmt.Sprint(s.Values) != "map[b:[x] c:2]" {
+		t.Errorf("values: %v", s.Values)
+	}
+	// A key that another request adds meanwhile stays: this one has never had it.
+	slow := b.load()
+	b.do(func(s *sessions.Session) { s.Values["theirs"] = 3 })
+	slow.Values = map[any]any{"mine": 4}
+	if _, err := b.save(slow); err != nil {
+		t.Fatal(err)
+	}
+	if s := b.load(); fmt.Sprint(s.Values) != "map[mine:4 theirs:3]" {
+		t.Errorf("values: %v", s.Values)
+	}
+	// Two sessions with one map.
+	r, w := b.request(), httptest.NewRecorder()
+	one, err := f.store.Get(r, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := f.store.Get(r, "two")
+	if err != nil {
+		t.Fatal(err)
+	}
+	two.Values = one.Values
+	two.Values["shared"] = true
+	if err := sessions.Save(r, w); err != nil {
+		t.Fatal(err)
+	}
+	b.receive(w)
+	for _, n := range []string{name, "two"} {
+		if s, err := f.store.New(b.request(), n); err != nil || fmt.Sprint(s.Values) != "map[mine:4 shared:true theirs:3]" {
+			t.Errorf("%s: %v, %v", n, s.Values, err)
+		}
+	}
+	// Fewer than none: nil, and the session is there still.
+	b.do(func(s *sessions.Session) { s.Values = nil })
+	if s := b.load(); s.IsNew || s.Values == nil || len(s.Values) != 0 {
+		t.Errorf("after nil: %+v", s)
+	}
+}
+
+// TestOptionsReplaced: the pointer may be another, shared, or nil; the store changes no options
+// but those that it made itself.
+func TestOptionsReplaced(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+
+	// Replaced: all of it counts, nothing is taken from the store's.
+	c := b.do(func(s *sessions.Session) { s.Options = &sessions.Options{Path: "/app", MaxAge: 1800} })
+	if c.Path != "/app" || c.MaxAge != 1800 || c.HttpOnly || c.Secure || c.SameSite != 0 {
+		t.Errorf("cookie: %v", c)
+	}
+	wantTime(t, f.document(), "expiresAt", time.Now().Add(30*time.Minute))
+
+	// nil: the store's. The MaxAge of its own is given up.
+	c = b.do(func(s *sessions.Session) { s.Options = nil })
+	if c.Path != "/" || c.MaxAge != 30*24*3600 || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode {
+		t.Errorf("cookie: %v", c)
+	}
+	wantTime(t, f.document(), "expiresAt", time.Now().Add(30*24*time.Hour))
+
+	// Shared: by two visitors, through saves, a renewal that brings in another request's
+	// MaxAge, and a load.
+	shared := &sessions.Options{Path: "/shared", MaxAge: 7200, Secure: true}
+	want := *shared
+	other := f.browser().login()
+	mine, theirs := b.load(), other.load()
+	b.clone().do(func(s *sessions.Session) { s.Options.MaxAge = 600 })
+	mine.Options, theirs.Options = shared, shared
+	shared.MaxAge = f.store.Options.MaxAge // so that the renewal takes over the 600
+	want.MaxAge = shared.MaxAge
+	if _, err := b.renew(mine); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.save(theirs); err != nil {
+		t.Fatal(err)
+	}
+	if *shared != want || theirs.Options != shared {
+		t.Errorf("shared options were changed: %+v, want %+v", *shared, want)
+	}
+	if mine.Options.MaxAge != 600 || mine.Options.Path != "/shared" {
+		t.Errorf("after the renewal: %+v", *mine.Options)
+	}
+	if s := other.load(); s.Options.MaxAge != f.store.Options.MaxAge {
+		t.Errorf("the other visitor's MaxAge: %d", s.Options.MaxAge)
+	}
+
+	// The store's own, put into a session: a logout sets them, and that is the
+	// application's doing; the store itself never does.
+	before := *f.store.Options
+	session := b.load()
+	session.Options = f.store.Options
+	if _, err := b.save(session); err != nil {
+		t.Fatal(err)
+	}
+	b.load().Options.MaxAge = -1 // of a session that is not even saved
+	if *f.store.Options != before {
+		t.Errorf("the store's options were changed: %+v", *f.store.Options)
+	}
+}
+
+// everybody is a session that is not on the heap, where a weak reference is another matter.
+var everybody sessions.Session
+
+// TestSessionByHand: one that the application made itself, by gorilla's constructor or as a part
+// of something, can be saved, saved again, loaded and ended.
+func TestSessionByHand(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	everybody = *sessions.NewSession(f.store, name)
+	type account struct {
+		number  int
+		session sessions.Session
+	}
+	wrapped := &account{number: 7, session: *sessions.NewSession(f.store, name)}
+	for what, session := range map[string]*sessions.Session{
+		"NewSession":         sessions.NewSession(f.store, name),
+		"of no store":        sessions.NewSession(nil, name),
+		"of another store":   sessions.NewSession(sessions.NewCookieStore(signingKey), name),
+		"part of a struct":   &wrapped.session,
+		"a package variable": &everybody,
+	} {
+		b := f.browser()
+		session.Values["user"] = what
+		f.log.reset()
+		w, err := b.save(session)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		// Its options are gorilla's zero ones, unlike those of Get and New.
+		if c := w.Result().Cookies()[0]; c.MaxAge != 0 || c.Secure || c.HttpOnly || c.Path != "" {
+			t.Errorf("%s: cookie %v", what, c)
+		}
+		for range 2 {
+			runtime.GC()
+		}
+		session.Values["again"] = true
+		if _, err := b.save(session); err != nil {
+			t.Errorf("%s, again: %v", what, err)
+		}
+		f.wantCommands("insert", "update")
+		if s := b.load(); s.Values["user"] != what || s.Values["again"] != true || s.ID != session.ID {
+			t.Errorf("%s: %+v", what, s)
+		}
+		session.Options.MaxAge = -1
+		if _, err := b.save(session); err != nil {
+			t.Errorf("%s, ended: %v", what, err)
+		}
+	}
+	f.wantDocuments(0)
+
+	// Without a name there is no cookie for it.
+	w := httptest.NewRecorder()
+	if err := f.store.Save(f.browser().request(), w, &sessions.Session{}); err == nil || w.Header()["Set-Cookie"] != nil {
+		t.Errorf("no name: %v", err)
+	}
+	f.wantDocuments(0)
+}
+
+// TestCookieIsGorillas: the cookie is what sessions.NewCookie makes of the session's options, every
+// attribute of it.
+func TestCookieIsGorillas(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for _, own := range []sessions.Options{
+		{},
+		{Path: "/"},
+		{Path: "/a", Domain: "example.com", MaxAge: 60, HttpOnly: true, SameSite: http.SameSiteStrictMode},
+		{Path: "/", MaxAge: 1 << 30, Secure: true, Partitioned: true, SameSite: http.SameSiteNoneMode},
+		{Path: "/", MaxAge: -1, Secure: true, HttpOnly: true, Domain: "example.com"},
+		{Path: "/", MaxAge: -5, SameSite: http.SameSiteDefaultMode},
+	} {
+		session, b := f.browser().load(), f.browser()
+		options := own
+		session.Options = &options
+		w, err := b.save(session)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := w.Result().Cookies()[0]
+		recorder := httptest.NewRecorder()
+		http.SetCookie(recorder, sessions.NewCookie(name, got.Value, &own))
+		want := recorder.Result().Cookies()[0]
+		if d := got.Expires.Sub(want.Expires).Abs(); d > time.Minute {
+			t.Errorf("%+v: expires %v, want %v", own, got.Expires, want.Expires)
+		}
+		got.Expires, want.Expires = time.Time{}, time.Time{}
+		if got.String() != want.String() {
+			t.Errorf("%+v: cookie %v, want %v", own, got, want)
+		}
+		if *session.Options != own {
+			t.Errorf("the options were changed: %+v", *session.Options)
+		}
+	}
+}
+
+// TestFlashesOfTwoRequests: the messages of one key are one value, so of two requests that add
+// one the later counts, or fails.
+func TestFlashesOfTwoRequests(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []mongostore.ConflictPolicy{mongostore.Merge, mongostore.Reject} {
+		f := setup(t, func(c *mongostore.Config) { c.OnConflict = policy })
+		b := f.browser().login()
+		one, two, elsewhere := b.load(), b.load(), b.load()
+		one.AddFlash("one")
+		two.AddFlash("two")
+		elsewhere.AddFlash("three", "other")
+		if _, err := b.save(one); err != nil {
+			t.Fatal(err)
+		}
+		_, err := b.save(two)
+		if rejects := policy == mongostore.Reject; rejects != errors.Is(err, mongostore.ErrConflict) || !rejects && err != nil {
+			t.Errorf("policy %d: %v", policy, err)
+		}
+		if _, err := b.save(elsewhere); err != nil {
+			t.Fatal(err)
+		}
+		want := map[mongostore.ConflictPolicy]string{mongostore.Merge: "[two]", mongostore.Reject: "[one]"}[policy]
+		s := b.load()
+		if got, other := fmt.Sprint(s.Flashes()), fmt.Sprint(s.Flashes("other")); got != want || other != "[three]" {
+			t.Errorf("policy %d: flashes %s, %s", policy, got, other)
+		}
+	}
+}
+
+// TestIsNew says whether the request came with a session, up to its end, as in gorilla's stores.
+func TestIsNew(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser()
+	for range 2 { // the second time after a logout
+		session := b.load()
+		for range 2 {
+			if !session.IsNew {
+				t.Error("a first request's session is not new")
+			}
+			if _, err := b.save(session); err != nil {
+				t.Fatal(err)
+			}
+		}
+		session = b.load()
+		if session.IsNew {
+			t.Error("the next request's session is new")
+		}
+		if _, err := b.renew(session); err != nil {
+			t.Fatal(err)
+		}
+		if session.IsNew || b.load().IsNew {
+			t.Error("a renewed session is new")
+		}
+		session.Options.MaxAge = -1
+		if _, err := b.save(session); err != nil {
+			t.Fatal(err)
+		}
+		if session.IsNew {
+			t.Error("a session that was ended is new")
+		}
+	}
+}
+
+// TestSaveAfterTheBody: the headers are on their way, so no cookie reaches the browser any more.
+// What it holds already goes on, and a logout is one on the server.
+func TestSaveAfterTheBody(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	mux := http.NewServeMux()
+	for path, change := range map[string]func(*sessions.Session){
+		"/change": func(s *sessions.Session) { s.Values["late"] = true },
+		"/logout": func(s *sessions.Session) { s.Options.MaxAge = -1 },
+	} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			session, err := f.store.Get(r, name)
+			if err != nil {
+				t.Error(err)
+			}
+			change(session)
+			fmt.Fprint(w, "the body")
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				t.Error(err)
+			}
+			if err := session.Save(r, w); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	mux.Handle("/", application(f.store))
+
+	v := browse(t, mux)
+	v.get("/change")
+	if len(v.got) > 0 || !strings.HasPrefix(v.get("/look"), "200 [];") {
+		t.Error("a cookie has come after the headers")
+	}
+	f.wantDocuments(1) // which nobody can use
+	if _, err := f.coll.DeleteMany(t.Context(), map[string]any{}); err != nil {
+		t.Fatal(err)
+	}
+
+	v.get("/set/user/ada")
+	v.get("/change")
+	if got := v.get("/look"); got != `200 ["late: bool true" "user: string ada"]; new false, bad cookie false` {
+		t.Errorf("after a late change: %s", got)
+	}
+	v.get("/logout")
+	if len(v.got) > 0 {
+		t.Error("a cookie has come after the headers")
+	}
+	if got := v.get("/look"); got != "200 []; new true, bad cookie false" {
+		t.Errorf("after a late logout: %s", got)
+	}
+	f.wantDocuments(0)
+}
+
+// TestNewTwice: each call of New gives a session of its own, and none is Get's.
+func TestNewTwice(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	r := b.request()
+	var all []*sessions.Session
+	for i, get := range []func(*http.Request, string) (*sessions.Session, error){f.store.New, f.store.Get, f.store.New} {
+		s, err := get(r, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(all, s) {
+			t.Fatal("the same session")
+		}
+		all = append(all, s)
+		s.Values[fmt.Sprint("key", i)] = i
+		s.Options.Path = fmt.Sprint("/", i)
+	}
+	f.wantCommands("insert", "find", "find", "find")
+	if s, err := f.store.Get(r, name); s != all[1] || err != nil {
+		t.Errorf("Get has forgotten its session: %v", err)
+	}
+	for i, s := range all {
+		if len(s.Values) != 2 || s.Options.Path != fmt.Sprint("/", i) || s.ID != all[0].ID {
+			t.Errorf("session %d: %+v", i, s)
+		}
+		if _, err := b.save(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := b.load(); fmt.Sprint(s.Values) != "map[key0:0 key1:1 key2:2 user:ada]" {
+		t.Errorf("values: %v", s.Values)
+	}
+	f.wantDocuments(1)
+}
+
+// TestGoroutinesOfOneRequest is what Get's documentation calls safe; the race detector looks on.
+// Not safe is Get itself: gorilla's registry is a plain map, and writes to the request and to
+// the session.
+func TestGoroutinesOfOneRequest(t *testing.T) {
+	t.Parallel()
+	const goroutines = 8
+	for _, returns := range []bool{false, true} {
+		f := setup(t)
+		b := f.browser()
+		if returns {
+			b.login()
+		}
+		r, w := b.request(), httptest.NewRecorder()
+		session, err := f.store.Get(r, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		session.Values["n"] = 1
+		f.log.reset()
+		var wg sync.WaitGroup
+		loaded := make([]*sessions.Session, goroutines)
+		for i := range goroutines {
+			wg.Go(func() {
+				s, err := f.store.New(r, name) // its own
+				if err != nil {
+					t.Error(err)
+				}
+				s.Values[fmt.Sprint("key", i)] = i
+				loaded[i] = s
+			})
+			wg.Go(func() { // the one that all share, which nobody changes any more
+				if err := f.store.Save(r, w, session); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		var writes []string
+		for _, command := range f.log.reset() {
+			if command != "find" {
+				writes = append(writes, command)
+			}
+		}
+		want := map[bool][]string{false: {"insert"}, true: {"update"}}[returns]
+		if !slices.Equal(writes, want) {
+			t.Errorf("writes: %q, want %q", writes, want)
+		}
+		if set := w.Header()["Set-Cookie"]; len(set) != 1 {
+			t.Errorf("cookies: %q", set)
+		}
+		f.wantDocuments(1)
+		b.receive(w)
+		// Saved at once, each to a response of its own, they are merged: a
+		// response's header is a plain map as well.
+		for _, s := range loaded {
+			wg.Go(func() {
+				if err := f.store.Save(r, httptest.NewRecorder(), s); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if !returns {
+			f.wantDocuments(1 + goroutines) // each was new
+			continue
+		}
+		if s := b.load(); len(s.Values) != goroutines+2 {
+			t.Errorf("values: %v", s.Values)
+		}
+	}
+}

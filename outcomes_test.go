@@ -1,0 +1,980 @@
+package mongostore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/securecookie"
+	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/mongostore/mongostore"
+)
+
+// What happens when something goes wrong between the store and the database: each
+// fault, at each step of each operation, on a standalone server and on a replica set.
+// docs/faults.md is made of it.
+
+// operation is something that an application does with a session, and the command of it
+// that the fault hits.
+type operation struct {
+	name    string
+	group   string // on the page, of operations with the same results
+	column  string // on the page
+	command string
+	nth     int // as many commands of the name pass before
+	do      func(*cell) error
+	ends    bool               // it is meant to end the session
+	results map[string]outcome // by the letters of the table
+}
+
+// outcome is what is seen of an operation, by whom.
+type outcome struct {
+	err    error  // by the caller
+	cookie string // by the browser: none, same, fresh, expired
+	warned bool   // by the operator
+	stored string // in the database, once all has come to rest: old, new, fresh, dead
+	next   string // by the visitor's next request: out, or n=1 or n=2
+}
+
+func (o outcome) String() string {
+	return fmt.Sprintf("error %v, cookie %s, warned %t, stored %q, next request %s", o.err, o.cookie, o.warned, o.stored, o.next)
+}
+
+// The letters.
+const (
+	carriedOut = "d" // and so the caller is told
+	undone     = "n" // the caller is told that it failed, and it has
+	answerGone = "l" // the caller is told that it failed, yet it was carried out
+	repeated   = "w" // a failed deletion, of which the caller is told nothing
+	leftOver   = "o" // as undone, but for a document that nobody has the ID of
+	endedToo   = "e" // the caller is told that it failed, and the session has ended
+)
+
+var (
+	away = mongostore.ErrUnavailable
+
+	loading = map[string]outcome{
+		carriedOut: {nil, "none", false, "old", "n=1"},
+		undone:     {away, "none", false, "old", "n=1"},
+	}
+	creating = map[string]outcome{
+		carriedOut: {nil, "fresh", false, "fresh", "n=2"},
+		undone:     {away, "none", false, "", "out"},
+		leftOver:   {away, "none", false, "fresh", "out"},
+	}
+	updating = map[string]outcome{
+		carriedOut: {nil, "same", false, "new", "n=2"},
+		undone:     {away, "none", false, "old", "n=1"},
+		answerGone: {away, "none", false, "new", "n=2"},
+	}
+	touching = map[string]outcome{
+		carriedOut: {nil, "same", false, "new", "n=1"},
+		undone:     {away, "none", false, "old", "n=1"},
+		answerGone: {away, "none", false, "new", "n=1"},
+	}
+	loggingOut = map[string]outcome{
+		carriedOut: {nil, "expired", false, "", "out"},
+		repeated:   {nil, "expired", true, "", "out"},
+	}
+	removing = map[string]outcome{
+		carriedOut: {nil, "none", false, "", "out"},
+		undone:     {away, "none", false, "old", "n=1"},
+		answerGone: {away, "none", false, "", "out"},
+	}
+	renewing = map[string]outcome{
+		carriedOut: {nil, "fresh", false, "fresh", "n=2"},
+		undone:     {away, "none", false, "old", "n=1"},
+		leftOver:   {away, "none", false, "fresh old", "n=1"},
+		endedToo:   {away, "none", false, "dead", "out"},
+	}
+)
+
+var allOperations = []operation{
+	{name: "load", group: "load (`Get`, `New`)", column: "load", command: "find", do: (*cell).load, results: loading},
+	{name: "create", group: "create (`Save`)", column: "create", command: "insert", do: (*cell).save, results: creating},
+	{name: "update", group: "update (`Save`)", column: "update", command: "update", do: (*cell).save, results: updating},
+	{name: "touch", group: "touch (`Save`, unchanged)", column: "touch", command: "update", do: (*cell).save, results: touching},
+	{name: "logout", group: "log out (`Save`, `MaxAge` < 0)", column: "log out", command: "delete", do: (*cell).save, results: loggingOut, ends: true},
+	{name: "remove", group: "`Remove`, `Revoke`, `RevokeAll`", column: "`Remove`", command: "delete", do: (*cell).remove, results: removing, ends: true},
+	{name: "renew insert", group: "`Renew`", column: "`Renew`: making the new document", command: "insert", do: (*cell).renew, results: renewing},
+	{name: "renew mark", group: "`Renew`", column: "`Renew`: the decision", command: "update", do: (*cell).renew, results: renewing},
+	{name: "renew delete", group: "`Renew`", column: "`Renew`: deleting the old document", command: "delete", do: (*cell).renew, results: renewing},
+	{name: "revoke", group: "`Remove`, `Revoke`, `RevokeAll`", column: "`Revoke`", command: "delete", do: (*cell).revoke, results: removing, ends: true},
+	{name: "revokeAll", group: "`Remove`, `Revoke`, `RevokeAll`", column: "`RevokeAll`", command: "delete", do: (*cell).revokeAll, results: removing, ends: true},
+	{name: "revokeAll again", group: "`Remove`, `Revoke`, `RevokeAll`", column: "`RevokeAll`: second look", command: "delete", nth: 1, do: (*cell).revokeAll, results: removing, ends: true},
+}
+
+// fault is something that goes wrong.
+type fault struct {
+	name   string
+	text   string // on the page
+	waits  bool   // until Timeout
+	inject func(*cell)
+
+	// The letters, one for each operation, and dashes between groups of them. What
+	// cannot be has a dot; a fault that cannot be has no letters.
+	standalone, replicaSet string
+}
+
+func onWire(r rule) func(*cell) {
+	return func(c *cell) {
+		own := r
+		own.skip = c.op.nth
+		c.f.wire.on(c.op.command, own)
+	}
+}
+
+func byScript(l line) func(*cell) {
+	return func(c *cell) {
+		own := l
+		own.skip = c.op.nth
+		c.server.on(c.op.command, own)
+	}
+}
+
+var faultsToInject = []fault{
+	{
+		name: "away", waits: true, inject: onWire(rule{kind: refuse, away: true}),
+		text:       "The server goes away before the command, and stays away: connections are refused",
+		standalone: "nnnnwn-nnd-nnl",
+		replicaSet: "nnnnwn-nnd-nnl",
+	},
+	{
+		name: "cut before", inject: onWire(rule{kind: refuse, once: true}),
+		text:       "The connection breaks before the command",
+		standalone: "dnnnwn-ndd-nnl",
+		replicaSet: "dddddd-ddd-dnl",
+	},
+	{
+		name: "answer lost", inject: onWire(rule{kind: loseAnswer, once: true}),
+		text:       "The connection breaks before the answer",
+		standalone: "dnllwl-ndd-lll",
+		replicaSet: "dddddd-ddd-dll",
+	},
+	{
+		name: "answer lost and away", waits: true, inject: onWire(rule{kind: loseAnswer, once: true, away: true}),
+		text:       "The connection breaks before the answer, and the server stays away",
+		standalone: "nnllwl-ned-lll",
+		replicaSet: "nnllwl-ned-lll",
+	},
+	{
+		name: "black hole", waits: true, inject: onWire(rule{kind: blackHole, once: true}),
+		text:       "Nothing passes any more, and nothing is refused",
+		standalone: "nnnnwn-nnd-nnl",
+		replicaSet: "nnnnwn-nnd-nnl",
+	},
+	{
+		name: "slow", inject: onWire(rule{kind: slow}),
+		text:       "The network is slow",
+		standalone: "dddddd-ddd-ddd",
+		replicaSet: "dddddd-ddd-ddd",
+	},
+	{
+		name: "throttled", inject: onWire(rule{kind: throttle}),
+		text:       "Bytes trickle, in both directions",
+		standalone: "dddddd-ddd-ddd",
+		replicaSet: "dddddd-ddd-ddd",
+	},
+	{
+		name: "late answer", waits: true,
+		inject: func(c *cell) { byScript(line{once: true, apply: true, gate: c.gate})(c) },
+		text:   "The answer comes after `Timeout`",
+		// What the driver has given up it does not repeat.
+		standalone: "nnllwl-ndd-lll",
+		replicaSet: "nnllwl-ndd-lll",
+	},
+	{
+		name: "late command", waits: true,
+		inject: func(c *cell) {
+			c.delivered = make(chan struct{}, 1)
+			onWire(rule{kind: late, once: true, gate: c.gate, seen: c.delivered})(c)
+		},
+		text:       "The command itself reaches the server after `Timeout`, and after all that the store did about it",
+		standalone: "nollwl-odd-lll",
+		replicaSet: "nollwl-odd-lll",
+	},
+	{
+		name: "visitor leaves",
+		inject: func(c *cell) {
+			seen := make(chan struct{}, 1)
+			byScript(line{once: true, apply: true, seen: seen, gate: c.gate})(c)
+			go func() {
+				<-seen
+				c.leave()
+				if c.op.name == "logout" || strings.HasPrefix(c.op.name, "renew") {
+					c.open() // these go on
+				}
+			}()
+		},
+		text:       "The request's context is cancelled before the answer comes",
+		standalone: "nnlldl-ddd-lll",
+		replicaSet: "nnlldl-ddd-lll",
+	},
+	{
+		name: "half-closed by the server", inject: onWire(rule{kind: endReplies, once: true}),
+		text:       "The server closes its side of the connection after the command",
+		standalone: "dnllwl-ndd-lll",
+		replicaSet: "dddddd-ddd-dll",
+	},
+	{
+		name: "half-closed by the client", inject: onWire(rule{kind: endRequests, once: true}),
+		text: "The client's side of the connection is closed after the command",
+		// The next command on that connection finds it broken.
+		standalone: "dddddd-ddd-dld",
+		replicaSet: "dddddd-ddd-dld",
+	},
+	{
+		name: "garbage", inject: onWire(rule{kind: garble, once: true}),
+		text:       "The answer is no message of the protocol",
+		standalone: "dnllwl-ndd-lll",
+		replicaSet: "dddddd-ddd-dll",
+	},
+	{
+		name: "torn document", inject: onWire(rule{kind: damage, once: true}),
+		text: "The answer's document is cut short",
+		// The driver takes this for its own failure, and repeats nothing.
+		standalone: "nnllwl-ndd-lll",
+		replicaSet: "nnllwl-ndd-lll",
+	},
+	{
+		name: "another's answer", inject: onWire(rule{kind: misaddress, once: true}),
+		text:       "The answer names another command (the driver does not look)",
+		standalone: "dddddd-ddd-ddd",
+		replicaSet: "dddddd-ddd-ddd",
+	},
+	{
+		name: "not the primary", inject: func(c *cell) {
+			reply := notPrimary
+			if c.server.set == "" {
+				reply = refusal(10107, "NotWritablePrimary")
+			}
+			byScript(line{once: true, reply: reply})(c)
+		},
+		text:       "NotWritablePrimary (10107), once",
+		standalone: "dnnnwn-nnd-nnl",
+		replicaSet: "dddddd-ddd-dnl",
+	},
+	{
+		name: "election", inject: byScript(line{once: true, reply: steppedNow, steps: true, elect: true}),
+		text:       "PrimarySteppedDown (189), and a new primary in time",
+		replicaSet: "dddddd-ddd-dnl",
+	},
+	{
+		name: "no primary", waits: true, inject: byScript(line{once: true, reply: steppedNow, steps: true}),
+		text:       "PrimarySteppedDown (189), and no new primary in time",
+		replicaSet: "nnnnwn-nnd-nnl",
+	},
+	{
+		name: "failover", waits: true, inject: byScript(line{once: true, apply: true, cut: true, steps: true}),
+		text:       "The primary carries the command out and steps down without an answer; no new primary in time",
+		replicaSet: "nnllwl-ned-lll",
+	},
+	{
+		name: "failover, unnoticed", waits: true, inject: byScript(line{apply: true, cut: true, then: &line{reply: notPrimary}}),
+		text: "The primary carries the command out, the connection breaks, and what the driver sends then is answered with 10107 until `Timeout`",
+		// That answer is about the repetition, and says nothing of the first attempt.
+		replicaSet: "nnllwl-ndd-lll",
+	},
+	{
+		name: "write concern", inject: byScript(line{once: true, apply: true, reply: bson.D{wtimeout}}),
+		text:       "Carried out, but not on as many members as asked for: write concern error 64",
+		standalone: ".nllwl-ndd-lll",
+		replicaSet: ".nllwl-ndd-lll",
+	},
+	{
+		name: "write concern, shutting down", inject: byScript(line{once: true, apply: true, reply: bson.D{
+			{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: 91}, {Key: "codeName", Value: "ShutdownInProgress"}, {Key: "errmsg", Value: "shutting down"}}}, retryable,
+		}}),
+		text:       "Carried out, but the server is shutting down: write concern error 91, to be repeated",
+		replicaSet: ".ddddd-ddd-dll",
+	},
+	{
+		name: "duplicate key", inject: byScript(line{once: true, reply: bson.D{
+			{Key: "ok", Value: 1},
+			{Key: "n", Value: 0},
+			{Key: "writeErrors", Value: bson.A{bson.D{{Key: "index", Value: 0}, {Key: "code", Value: 11000}, {Key: "errmsg", Value: "E11000 duplicate key error dup key: { card: " + cardNumber + " }"}}}},
+		}}),
+		text:       "A duplicate key (11000)",
+		standalone: ".nnnwn-nnd-nnl",
+		replicaSet: ".nnnwn-nnd-nnl",
+	},
+	{
+		name: "unauthorized", inject: byScript(line{reply: quoting(13, "Unauthorized")}),
+		text:       "Unauthorized (13), to every such command",
+		standalone: "nnnnwn-nnd-nnl",
+		replicaSet: "nnnnwn-nnd-nnl",
+	},
+	{
+		name: "not implemented", inject: byScript(line{reply: quoting(238, "NotImplemented")}),
+		text:       "NotImplemented (238), to every such command",
+		standalone: "nnnnwn-nnd-nnl",
+		replicaSet: "nnnnwn-nnd-nnl",
+	},
+	{
+		name: "time limit", inject: byScript(line{once: true, reply: quoting(50, "MaxTimeMSExpired")}),
+		text: "MaxTimeMSExpired (50), once",
+		// Not known to be undone, so a renewal asks.
+		standalone: "nnnnwn-ndd-nnl",
+		replicaSet: "nnnnwn-ndd-nnl",
+	},
+	{
+		name: "no code", inject: byScript(line{once: true, reply: bson.D{{Key: "ok", Value: 0}, {Key: "errmsg", Value: "cannot do that to " + cardNumber}}}),
+		text:       "An error without a code, as from a proxy",
+		standalone: "nnnnwn-nnd-nnl",
+		replicaSet: "nnnnwn-nnd-nnl",
+	},
+}
+
+// TestOutcomes is the table.
+func TestOutcomes(t *testing.T) {
+	t.Parallel()
+	server(t)
+	sum := &tally{letters: map[string]string{}}
+	// Cells that wait for a timeout need no processor meanwhile.
+	waiting, busy := make(chan struct{}, 32), make(chan struct{}, 4)
+	var cells sync.WaitGroup
+	start, total := time.Now(), 0
+	for _, waits := range []bool{true, false} {
+		for i := range faultsToInject {
+			fault := &faultsToInject[i]
+			if fault.waits != waits {
+				continue
+			}
+			for _, set := range []string{"", "rs"} {
+				letters := fault.letters(set)
+				if len(letters) == 0 {
+					continue
+				}
+				for j := range allOperations {
+					op := &allOperations[j]
+					want := letters[j : j+1]
+					if want == "." {
+						continue
+					}
+					total++
+					slots := busy
+					if waits {
+						slots = waiting
+					}
+					cells.Go(func() {
+						slots <- struct{}{}
+						defer func() { <-slots }()
+						where := cellName(fault, op, set)
+						t.Run(where, func(t *testing.T) {
+							c := newCell(t, fault, op, set)
+							letter := c.run(want)
+							if op.results[letter].cookie != "" && letter != want && !t.Failed() {
+								// The driver repeats a command once, and on a busy machine its own
+								// clearing of the pool may meet the repetition. Nothing is wrong
+								// with what the store made of that, or the test had failed.
+								t.Logf("%s was seen, not %s: trying again", wordOf(letter), wordOf(want))
+								c = newCell(t, fault, op, set)
+								letter = c.run(want)
+							}
+							if letter != want {
+								t.Errorf("%s was seen, but the table says %s: %v", wordOf(letter), wordOf(want), op.results[want])
+							}
+							sum.add(where, letter, c)
+						})
+					})
+				}
+			}
+		}
+	}
+	cells.Wait()
+	t.Logf("%d cells, %d faults injected, the longest call took %v, all %v", len(sum.letters), sum.faults, sum.longest, time.Since(start).Round(time.Millisecond))
+	if !t.Failed() && len(sum.letters) == total { // all that there are, without -run
+		checkPage(t, "faults.md", faultsPage(sum.letters))
+	}
+}
+
+func cellName(fault *fault, op *operation, set string) string {
+	kind := "standalone"
+	if set != "" {
+		kind = "replica set"
+	}
+	return kind + "/" + fault.name + "/" + op.name
+}
+
+func (f *fault) letters(set string) string {
+	if set == "" {
+		return strings.ReplaceAll(f.standalone, "-", "")
+	}
+	return strings.ReplaceAll(f.replicaSet, "-", "")
+}
+
+// tally is what is known after the table.
+type tally struct {
+	mu      sync.Mutex
+	letters map[string]string // by the cell's name
+	faults  int
+	longest time.Duration
+}
+
+func (s *tally) add(where, letter string, c *cell) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.letters[where] = letter
+	s.faults += c.f.wire.count() + c.server.count()
+	s.longest = max(s.longest, c.took)
+}
+
+// cell is one operation in the face of one fault.
+type cell struct {
+	t      *testing.T
+	fault  *fault
+	op     *operation
+	f      *fixture
+	server *scripted
+
+	b       *browser // of the visitor
+	other   *browser // as it was before, at another process of the application
+	session *sessions.Session
+	stale   *sessions.Session // loaded there before
+	oldID   string
+	w       *httptest.ResponseRecorder
+
+	ctx   context.Context // of the request under test
+	leave context.CancelFunc
+
+	gate      chan struct{} // of what is late
+	delivered chan struct{} // when it is
+	opened    sync.Once
+
+	took   time.Duration
+	logged int // before the fault
+}
+
+func newCell(t *testing.T, fault *fault, op *operation, set string) *cell {
+	c := &cell{t: t, fault: fault, op: op, w: httptest.NewRecorder(), gate: make(chan struct{})}
+	t.Cleanup(c.open)
+	c.ctx, c.leave = context.WithCancel(t.Context())
+	t.Cleanup(c.leave)
+	// Another process of the application. It has the time for all that is not under
+	// test, however busy the machine.
+	c.f, c.server = setupScripted(t, set, func(cfg *mongostore.Config) {
+		if strings.HasPrefix(op.name, "revokeAll") {
+			cfg.OwnerKey = "user"
+		}
+	})
+	c.b = c.f.browser()
+	if op.name != "create" {
+		c.b.do(func(s *sessions.Session) { s.Values["user"], s.Values["card"], s.Values["n"] = "ada", cardNumber, 1 })
+	}
+	if op.name == "touch" {
+		c.f.edit(setDate("seenAt", time.Now().Add(-time.Hour)))
+	}
+	c.other = c.b.clone()
+	c.stale = c.other.load()
+	timeout := patience
+	if fault.waits {
+		timeout = soon
+	}
+	c.f.store = c.f.openWith(timeout)
+	c.b.store = c.f.store
+	c.session = c.patientLoad(c.b)
+	c.oldID = c.session.ID
+	switch op.name {
+	case "create":
+		c.session.Values["user"], c.session.Values["card"], c.session.Values["n"] = "ada", cardNumber, 2
+	case "logout":
+		c.session.Options.MaxAge = -1
+	case "update", "renew insert", "renew mark", "renew delete":
+		c.session.Values["n"] = 2
+	}
+	return c
+}
+
+// patientLoad is a load on a machine that may be busier than Timeout allows, or over
+// connections that have yet to recover.
+func (c *cell) patientLoad(b *browser) (session *sessions.Session) {
+	eventually(c.t, "the session can be loaded", func() bool {
+		var err error
+		session, err = b.store.New(b.request(), name)
+		return err == nil
+	})
+	return session
+}
+
+// The operations.
+
+func (c *cell) request() *http.Request { return c.b.request().WithContext(c.ctx) }
+
+func (c *cell) load() error {
+	session, err := c.f.store.New(c.request(), name)
+	if err == nil {
+		if session.IsNew || session.Values["n"] != 1 {
+			c.t.Errorf("loaded: %v", session.Values)
+		}
+		return nil
+	}
+	if session == nil {
+		return errors.New("the session is nil")
+	}
+	// What could not be loaded cannot be saved.
+	session.Values["user"] = "nobody"
+	if errSave := c.f.store.Save(c.b.request(), c.w, session); !errors.Is(errSave, away) {
+		c.t.Errorf("the save of what could not be loaded: %v", errSave)
+	}
+	return err
+}
+
+func (c *cell) save() error   { return c.f.store.Save(c.request(), c.w, c.session) }
+func (c *cell) renew() error  { return c.f.store.Renew(c.request(), c.w, c.session) }
+func (c *cell) remove() error { return c.f.store.Remove(c.ctx, c.session) }
+func (c *cell) revoke() error { return c.f.store.Revoke(c.ctx, hashOf(c.oldID)) }
+
+func (c *cell) revokeAll() error {
+	_, err := c.f.store.RevokeAll(c.ctx, "ada")
+	return err
+}
+
+// run injects the fault, does the operation, checks what must hold in every cell, and
+// returns the letter of what it saw. What is wanted it needs to know what to wait for.
+func (c *cell) run(want string) string {
+	var got outcome
+	c.logged = len(c.f.text.String())
+	c.fault.inject(c)
+	err := c.call()
+	if c.f.wire.count()+c.server.count() == 0 {
+		c.t.Errorf("the fault has hit nothing: no %s was sent", c.op.command)
+	}
+	if c.t.Failed() {
+		return "?"
+	}
+	for _, sentinel := range []error{
+		mongostore.ErrGone, mongostore.ErrConflict, mongostore.ErrTooLarge, mongostore.ErrCorrupt, mongostore.ErrNotFound, away,
+	} {
+		if errors.Is(err, sentinel) {
+			if got.err != nil {
+				c.t.Errorf("the error is two: %v", err)
+			}
+			got.err = sentinel
+		}
+	}
+	if err != nil && got.err == nil {
+		c.t.Errorf("the error is none of those to test for: %v", err)
+	}
+	var fresh string
+	got.cookie, fresh = c.cookie()
+	c.atOnce(err, fresh)
+
+	// The fault ends, and all comes to rest.
+	if c.delivered == nil {
+		c.open()
+	}
+	c.f.wire.heal()
+	c.server.heal()
+	got.next = c.next()
+	c.settle(want, &got)
+	if c.delivered != nil {
+		c.open() // only now, when the store has done all that it can
+		<-c.delivered
+		got.next = c.next()
+	}
+	got.stored = c.stored()
+	letter := "?"
+	for l, o := range c.op.results {
+		if o == got {
+			letter = l
+		}
+	}
+	if letter == "?" {
+		c.t.Errorf("seen: %v; %v", got, err)
+	}
+	c.atRest(got)
+	c.again(got)
+	for _, told := range []string{c.f.text.String(), fmt.Sprint(err)} {
+		for _, secret := range []string{c.oldID, c.session.ID, fresh, cardNumber} {
+			if secret != "" && strings.Contains(told, secret) {
+				c.t.Errorf("an ID or a value is told: %s", told)
+			}
+		}
+	}
+	return letter
+}
+
+// settle lets the store's work in the background come to its end.
+func (c *cell) settle(want string, got *outcome) {
+	deadline := time.After(patience)
+	for c.stored() != c.op.results[want].stored && c.delivered == nil {
+		select {
+		case <-time.After(5 * time.Millisecond):
+			continue
+		case <-deadline:
+		}
+		break
+	}
+	got.warned = c.warned() // before there is a warning about Close
+	if err := c.f.store.Close(context.WithoutCancel(c.t.Context())); err != nil {
+		c.t.Error(err)
+	}
+}
+
+// warned tells whether there was a warning since the fault.
+func (c *cell) warned() bool { return strings.Contains(c.f.text.String()[c.logged:], "level=WARN") }
+
+func (c *cell) open() { c.opened.Do(func() { close(c.gate) }) }
+
+// call does the operation, in time and without a panic.
+func (c *cell) call() error {
+	done := make(chan error, 1)
+	start := time.Now()
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				c.t.Errorf("panic: %v\n%s", p, debug.Stack())
+				done <- nil
+			}
+		}()
+		done <- c.op.do(c)
+	}()
+	var err error
+	select {
+	case err = <-done:
+	case <-time.After(patience):
+		c.t.Errorf("no return within %v", patience)
+		c.open()
+		c.f.wire.refuseAll()
+		c.f.wire.heal()
+		c.server.heal()
+		err = <-done
+	}
+	c.took = time.Since(start)
+	c.b.receive(c.w)
+	return err
+}
+
+// cookie says what the browser was sent, and the ID in it if there is one.
+func (c *cell) cookie() (kind, id string) {
+	cookies := c.w.Result().Cookies()
+	switch {
+	case len(cookies) == 0:
+		return "none", ""
+	case len(cookies) > 1:
+		c.t.Errorf("%d cookies", len(cookies))
+		return "several", ""
+	case cookies[0].MaxAge < 0:
+		return "expired", ""
+	}
+	if err := securecookie.DecodeMulti(name, cookies[0].Value, &id, c.f.store.Codecs...); err != nil {
+		c.t.Errorf("cookie: %v", err)
+	}
+	if id == c.oldID {
+		return "same", id
+	}
+	return "fresh", id
+}
+
+// atOnce checks what must hold when the call returns, whatever the fault: no cookie for what
+// is not stored, and no success for what was not done.
+func (c *cell) atOnce(err error, id string) {
+	if err != nil && c.w.Header()["Set-Cookie"] != nil {
+		c.t.Errorf("a cookie along with the error %v", err)
+	}
+	docs := map[string]bson.Raw{}
+	for _, doc := range c.f.documents() {
+		docs[doc.Lookup("_id").StringValue()] = doc
+	}
+	if id != "" {
+		doc := docs[hashOf(id)]
+		switch {
+		case doc == nil:
+			c.t.Error("a cookie for what is not stored")
+		case doc.Lookup("movedTo").Type != 0 || !doc.Lookup("expiresAt").Time().After(time.Now()):
+			c.t.Errorf("a cookie for what is dead: %v", doc)
+		case c.op.name != "touch" && doc.Lookup("values", "n").AsInt64() != 2:
+			c.t.Errorf("success is reported, and stored is: %v", doc)
+		case c.op.name == "touch" && time.Since(doc.Lookup("seenAt").Time()) > time.Minute:
+			c.t.Errorf("success is reported, and it was last seen at %v", doc.Lookup("seenAt").Time())
+		}
+	}
+	if err != nil {
+		return
+	}
+	old := docs[hashOf(c.oldID)]
+	switch {
+	case strings.HasPrefix(c.op.name, "renew") && old != nil && old.Lookup("movedTo").Type == 0:
+		c.t.Error("success is reported, and the old ID works")
+	case c.op.name == "logout" && old != nil && !c.warned():
+		c.t.Error("the session is still there, and nobody was warned")
+	case c.op.name != "logout" && c.op.ends && old != nil:
+		c.t.Error("success is reported, and the session is still there")
+	}
+}
+
+// next is the visitor's next request.
+func (c *cell) next() string {
+	session := c.patientLoad(c.b)
+	if session.IsNew {
+		return "out"
+	}
+	return fmt.Sprintf("n=%v", session.Values["n"])
+}
+
+// stored says what the collection holds.
+func (c *cell) stored() string {
+	var kinds []string
+	for _, doc := range c.f.documents() {
+		kind := "old"
+		switch {
+		case doc.Lookup("_id").StringValue() != hashOf(c.oldID):
+			kind = "fresh"
+		case doc.Lookup("movedTo").Type != 0:
+			kind = "dead"
+		case doc.Lookup("values", "n").AsInt64() == 2:
+			kind = "new"
+		case c.op.name == "touch" && time.Since(doc.Lookup("seenAt").Time()) < 30*time.Minute:
+			kind = "new"
+		}
+		kinds = append(kinds, kind)
+	}
+	slices.Sort(kinds)
+	return strings.Join(kinds, " ")
+}
+
+// atRest checks what must hold in the end: nobody is logged out who did not want to be, nobody
+// is logged in again, a request that was under way all the time loses nothing and
+// revives nothing, and nothing is left behind.
+func (c *cell) atRest(got outcome) {
+	old := c.patientLoad(c.other)
+	if wantOld := got.stored == "old" || got.stored == "new" || got.stored == "fresh old"; old.IsNew == wantOld {
+		c.t.Errorf("with the cookie from before the session is new: %t; stored: %s", old.IsNew, got.stored)
+	}
+	if c.op.name == "create" {
+		return
+	}
+	c.stale.Values["stale"] = true
+	var w *httptest.ResponseRecorder
+	var err error
+	eventually(c.t, "a request from before can save", func() bool {
+		w, err = c.other.save(c.stale)
+		return !errors.Is(err, away)
+	})
+	if old.IsNew {
+		if w.Header()["Set-Cookie"] != nil || !errors.Is(err, mongostore.ErrGone) {
+			c.t.Errorf("a request from before that saves: %v, %v", err, w.Header())
+		}
+	} else {
+		after := c.patientLoad(c.other)
+		if err != nil || after.Values["stale"] != true || after.Values["n"] != old.Values["n"] || after.Values["card"] != cardNumber {
+			c.t.Errorf("after a request from before that saved with %v: %v", err, after.Values)
+		}
+	}
+	if n, want := len(c.f.documents()), len(strings.Fields(got.stored)); n != want {
+		c.t.Errorf("%d documents in the end, want %d", n, want)
+	}
+}
+
+// again does once more what failed, as an application may: now it succeeds.
+func (c *cell) again(failed outcome) {
+	if failed.err == nil || c.op.name == "load" {
+		return
+	}
+	c.ctx = c.t.Context()
+	var err error
+	attempts := 0
+	eventually(c.t, "it can be done again", func() bool {
+		attempts++
+		c.w = httptest.NewRecorder()
+		err = c.op.do(c)
+		return !errors.Is(err, away)
+	})
+	c.b.receive(c.w)
+	leftovers := 0
+	switch failed.stored {
+	case "dead":
+		if !errors.Is(err, mongostore.ErrGone) || c.w.Header()["Set-Cookie"] != nil {
+			c.t.Errorf("again, after the session has ended: %v", err)
+		}
+		return
+	case "fresh", "fresh old":
+		leftovers = 1
+	}
+	if err != nil {
+		c.t.Errorf("again: %v", err)
+	}
+	want, documents := "n=2", leftovers+1
+	if c.op.ends {
+		want, documents = "out", leftovers
+	}
+	if c.op.name == "touch" {
+		want = "n=1"
+	}
+	if next := c.next(); next != want {
+		c.t.Errorf("the next request, after it was done again: %s, want %s", next, want)
+	}
+	if attempts == 1 { // or a store that is closed may not have taken back an attempt
+		c.f.wantDocuments(documents)
+	}
+}
+
+// checkPage compares a page of the documentation with what a test has made of it.
+func checkPage(t *testing.T, file, want string) {
+	t.Helper()
+	path := filepath.Join("docs", file)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil || string(got) != want {
+		t.Errorf("%s is not what the test has seen: go test -run '^%s$' -update . (%v)", path, t.Name(), err)
+	}
+}
+
+// The page.
+
+const pageHead = `# What happens when the database fails
+
+<!-- Made by TestOutcomes, which injects each of these faults and looks: go test -run '^TestOutcomes$' -update . -->
+
+Every fault here is injected into the connection, or into a server's answers, at each
+command that an operation sends; then the caller's error, the visitor's cookie, the log, the
+database and the visitor's next request are looked at. In no case does a call outlast
+` + "`Config.Timeout`" + ` for each command that it sends, panic, set a cookie for what is not stored,
+report a success that was none, log anybody in again, or tell an ID or a value in an error or the log.
+After the fault the next request goes on as if there had been none.
+
+What a cell of the two tables below means:
+
+`
+
+const pageFoot = `
+Notes:
+
+- A *leftover* document is a copy that nobody has been told the ID of. It ends like any session that
+  is not used. It takes a command that reaches the server after the store has given it up and
+  has deleted what it could have made.
+- *ended* takes a server that carries out the one command that decides a renewal, loses the answer,
+  and then stays away for longer than ` + "`Timeout`" + `. The document that remains is dead.
+- After an *unsure* change the application may save again: the same change, twice, is the same.
+  Under ` + "`Reject`" + ` it may find itself in conflict with itself, which is an ` + "`ErrConflict`" + `.
+- A replica set differs in that the driver repeats what it may repeat. A sharded cluster is like a
+  replica set. ` + "`RevokeAll`" + ` deletes many documents by one command, which no driver repeats: call
+  it again.
+- Where the indexes cannot be made, ` + "`Open`" + ` warns and works; see the package's documentation of
+  ` + "`Cleanup`" + `.
+`
+
+// words are what the page calls the letters, in its order.
+var words = []struct{ letter, word string }{
+	{carriedOut, "done"}, {repeated, "repeated"}, {undone, "fails"}, {answerGone, "unsure"}, {leftOver, "leftover"}, {endedToo, "ended"},
+}
+
+func wordOf(letter string) string {
+	for _, w := range words {
+		if w.letter == letter {
+			return w.word
+		}
+	}
+	return ""
+}
+
+// faultsPage makes the page of what the cells have seen.
+func faultsPage(letters map[string]string) string {
+	var page strings.Builder
+	page.WriteString(pageHead)
+	writeRow(&page, "operation", "cell", "the caller gets", "the cookie", "the log", "the database, in the end", "the next request")
+	writeRow(&page, slices.Repeat([]string{"---"}, 7)...)
+	for i := range allOperations {
+		op := &allOperations[i]
+		if slices.ContainsFunc(allOperations[:i], func(earlier operation) bool { return earlier.group == op.group }) {
+			continue
+		}
+		first := op.group
+		for _, w := range words {
+			if o, ok := op.results[w.letter]; ok {
+				writeRow(&page, append([]string{first, w.word}, o.words(op.name == "create")...)...)
+				first = ""
+			}
+		}
+	}
+	for _, set := range []string{"", "rs"} {
+		page.WriteString(map[string]string{"": "\n## On a standalone server\n\n", "rs": "\n## On a replica set\n\n"}[set])
+		writeTable(&page, letters, set)
+	}
+	page.WriteString(pageFoot)
+	return page.String()
+}
+
+// writeTable writes what became of each fault. Operations that never differ share a column.
+func writeTable(page *strings.Builder, letters map[string]string, set string) {
+	var heads, columns []string
+	for i := range allOperations {
+		var column []string
+		for j := range faultsToInject {
+			if len(faultsToInject[j].letters(set)) > 0 {
+				column = append(column, wordOf(letters[cellName(&faultsToInject[j], &allOperations[i], set)]))
+			}
+		}
+		whole := strings.Join(column, "|")
+		if at := slices.Index(columns, whole); at >= 0 {
+			heads[at] += ", " + allOperations[i].column
+			continue
+		}
+		heads, columns = append(heads, allOperations[i].column), append(columns, whole)
+	}
+	writeRow(page, append([]string{"what happens"}, heads...)...)
+	writeRow(page, slices.Repeat([]string{"---"}, len(heads)+1)...)
+	at := 0
+	for j := range faultsToInject {
+		if len(faultsToInject[j].letters(set)) == 0 {
+			continue
+		}
+		row := []string{faultsToInject[j].text}
+		for _, column := range columns {
+			row = append(row, strings.Split(column, "|")[at])
+		}
+		writeRow(page, row...)
+		at++
+	}
+}
+
+func writeRow(page *strings.Builder, cells ...string) {
+	page.WriteString("| " + strings.Join(cells, " | ") + " |\n")
+}
+
+// words tells an outcome to a reader.
+func (o outcome) words(created bool) []string {
+	caller, log := "`nil`", ""
+	if o.err != nil {
+		caller = "`ErrUnavailable`"
+	}
+	if o.warned {
+		log = "a warning"
+	}
+	cookie := map[string]string{"none": "stays as it is", "same": "is set again", "fresh": "is set, with a new ID", "expired": "expires"}[o.cookie]
+	stored := map[string]string{
+		"": "nothing", "old": "the session as it was", "new": "the session, changed", "fresh": "the session, under its new ID",
+		"fresh old": "the session as it was, and a leftover", "dead": "a dead document",
+	}[o.stored]
+	next := map[string]string{"out": "has no session", "n=1": "has the session as it was", "n=2": "has the session, changed"}[o.next]
+	if created {
+		stored = map[string]string{"": "nothing", "fresh": "the session"}[o.stored]
+		next = map[string]string{"out": "has no session, as before", "n=2": "has the session"}[o.next]
+		if o.err != nil && o.stored != "" {
+			stored = "a leftover"
+		}
+	}
+	if o.stored == "new" && o.next == "n=1" { // a touch
+		stored, next = "the session, with a later expiry", "has the session"
+	}
+	return []string{caller, cookie, log, stored, next}
+}
