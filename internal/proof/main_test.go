@@ -1,0 +1,279 @@
+package proof
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.uber.org/goleak"
+
+	"github.com/mongostore/mongostore"
+)
+
+const name = "session"
+
+var signingKey = []byte("a signing key of thirty-two bytes")
+
+// testServer is the server under the tests. It ends with its standard input.
+type testServer struct {
+	uri         string
+	description string
+	database    string
+	stop        func()
+}
+
+var serverInUse atomic.Pointer[testServer]
+
+var startServer = sync.OnceValues(func() (*testServer, error) {
+	cmd := exec.Command("go", "-C", "../mongotest", "run", "./cmd/mongotest")
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	s := &testServer{database: fmt.Sprintf("mongostore_proof_%d_%d", os.Getpid(), time.Now().UnixMilli())}
+	lines := bufio.NewScanner(stdout)
+	if lines.Scan() {
+		s.uri = lines.Text()
+	}
+	if lines.Scan() {
+		s.description = lines.Text()
+	}
+	s.stop = func() {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+	}
+	if s.description == "" {
+		s.stop()
+		return nil, errors.New("no test server")
+	}
+	serverInUse.Store(s)
+	fmt.Fprintln(os.Stderr, "proof: tests run against", s.description)
+	return s, nil
+})
+
+func server(t testing.TB) *testServer {
+	t.Helper()
+	s, err := startServer()
+	if err != nil {
+		t.Fatal("start test server:", err)
+	}
+	return s
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	if s := serverInUse.Load(); s != nil {
+		if err := s.drop(); err != nil {
+			fmt.Fprintln(os.Stderr, "drop the tests' database:", err)
+			code = 1
+		}
+		s.stop()
+	}
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func (s *testServer) drop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	client, err := mongo.Connect(options.Client().ApplyURI(s.uri))
+	if err != nil {
+		return err
+	}
+	return errors.Join(client.Database(s.database).Drop(ctx), client.Disconnect(ctx))
+}
+
+// connect makes a client whose connections are made by the dialer; nil for the usual one.
+func connect(t testing.TB, dialer options.ContextDialer) *mongo.Client {
+	t.Helper()
+	opts := options.Client().ApplyURI(server(t).uri)
+	if dialer != nil {
+		opts.SetDialer(dialer)
+	}
+	client, err := mongo.Connect(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func disconnect(t testing.TB, client *mongo.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+	defer cancel()
+	if err := client.Disconnect(ctx); err != nil {
+		t.Error("disconnect:", err)
+	}
+}
+
+var collections atomic.Int64
+
+// collection returns one that no other test uses.
+func collection(t testing.TB, client *mongo.Client) *mongo.Collection {
+	t.Helper()
+	return client.Database(server(t).database).Collection(fmt.Sprintf("c%d", collections.Add(1)))
+}
+
+// stored is a session's document, as far as the tests look at it.
+type stored struct {
+	ID      string         `bson:"_id"`
+	Values  map[string]int `bson:"values"`
+	MovedTo string         `bson:"movedTo"`
+}
+
+// documents returns what is in a collection.
+func documents(t testing.TB, coll *mongo.Collection) []stored {
+	t.Helper()
+	var docs []stored
+	cursor, err := coll.Find(t.Context(), bson.D{})
+	if err == nil {
+		err = cursor.All(t.Context(), &docs)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	return docs
+}
+
+// noLeaks checks that nothing of what the test starts is running at its end. It is to be
+// called first, by tests that are not parallel.
+func noLeaks(t *testing.T) {
+	t.Helper()
+	server(t) // has goroutines of its own
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		t.Helper()
+		var err error
+		for range 20 { // each tries for half a second
+			if err = goleak.Find(before); err == nil {
+				return
+			}
+		}
+		t.Error(err)
+	})
+}
+
+func stacks() string {
+	buf := make([]byte, 4<<20)
+	return string(buf[:runtime.Stack(buf, true)])
+}
+
+// working reports whether any store has work in the background, or in the foreground, or is
+// about to begin it.
+func working() bool {
+	now := stacks()
+	return strings.Contains(now, "mongostore/mongostore.(*") || strings.Contains(now, "sync.(*WaitGroup).Go.func1")
+}
+
+// eventually waits for a condition.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("in vain waited until", what)
+		}
+	}
+}
+
+// keyOf gives the _id of a session's document.
+func keyOf(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// remarks are what the store says about one request: a logout that it could not carry
+// out yet is known by a warning.
+type remarks struct{ warned atomic.Bool }
+
+type remarksKey struct{}
+
+// newRequest makes a request with a session's cookie, or none.
+func newRequest(ctx context.Context, cookie string) (*http.Request, *remarks) {
+	said := &remarks{}
+	r := httptest.NewRequestWithContext(context.WithValue(ctx, remarksKey{}, said), http.MethodGet, "https://example.com/", nil)
+	if cookie != "" {
+		r.AddCookie(&http.Cookie{Name: name, Value: cookie})
+	}
+	return r, said
+}
+
+// warnings is a handler of log records that notes in a request what is said about it.
+type warnings struct{ unfinished atomic.Int64 }
+
+func (*warnings) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+func (w *warnings) WithAttrs([]slog.Attr) slog.Handler             { return w }
+func (w *warnings) WithGroup(string) slog.Handler                  { return w }
+
+func (w *warnings) Handle(ctx context.Context, record slog.Record) error {
+	if strings.Contains(record.Message, "closed") {
+		w.unfinished.Add(1)
+	}
+	if said, ok := ctx.Value(remarksKey{}).(*remarks); ok {
+		said.warned.Store(true)
+	}
+	return nil
+}
+
+// respond saves a session, or renews it, and returns the value of the cookie that is set.
+// A cookie on an error, and none on success, is a failure.
+func respond(t testing.TB, save func(*http.Request, http.ResponseWriter, *sessions.Session) error, r *http.Request, session *sessions.Session) (string, error) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	err := save(r, w, session)
+	cookies := w.Result().Cookies()
+	switch {
+	case err != nil && w.Header()["Set-Cookie"] != nil:
+		t.Errorf("a cookie was set with the error %v", err)
+	case err == nil && len(cookies) != 1:
+		t.Errorf("%d cookies were set, want 1", len(cookies))
+	case err == nil:
+		return cookies[0].Value, nil
+	}
+	return "", err
+}
+
+// closeStore ends a store's background work. Its wire must be sound.
+func closeStore(t testing.TB, store *mongostore.Store) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
+	defer cancel()
+	if err := store.Close(ctx); err != nil {
+		t.Error("close store:", err)
+	}
+}
