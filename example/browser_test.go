@@ -66,6 +66,9 @@ func TestBrowser(t *testing.T) {
 		chromedp.WaitVisible(`#quantity-sencha[value="3"]`),
 	)
 	tab.screenshots("cart")
+	tab.picture("shop-light", desktop, "light")
+	tab.picture("shop-dark", desktop, "dark")
+	tab.picture("phone", phoneScreen, "light")
 	tab.do("order",
 		chromedp.Click(`form[action="/order"] button`),
 		chromedp.WaitVisible(status("Thank you for your order.")),
@@ -100,6 +103,10 @@ func TestBrowser(t *testing.T) {
 	tab.do("begin with the keyboard", chromedp.KeyEvent(kb.Tab))
 	if focused := step(tab, "look at the focus", chromedp.Text(`:focus`)); focused != "Skip to the content" {
 		t.Errorf("the first stop of the Tab key is %q", focused)
+	}
+	tab.do("skip to the content", chromedp.KeyEvent(kb.Enter+kb.Tab))
+	if !step(tab, "look at the focus again", chromedp.Evaluate[bool](`document.querySelector("main :focus") !== null`)) {
+		t.Error("the link to the content does not lead there")
 	}
 
 	tab.do("empty the cart",
@@ -196,6 +203,7 @@ func TestTwoBrowsers(t *testing.T) {
 		t.Errorf("the page shows %d devices, want 2", n)
 	}
 	desk.screenshots("devices")
+	desk.picture("devices", desktop, "light")
 
 	desk.do("sign the phone out with the keyboard",
 		chromedp.Focus(there+`//button`),
@@ -341,36 +349,55 @@ func call[P, R any](tab *tab, command cdp.Command[P, R], params P) R {
 	return result
 }
 
+// screen is what a browser shows its pages on.
+type screen struct {
+	name          string
+	width, height int64
+	scale         float64 // pixels of the screen for each of the page
+}
+
+var (
+	phoneScreen = screen{"mobile", 360, 740, 2}
+	desktop     = screen{"desktop", 1280, 800, 1}
+)
+
+// emulate has the browser show the page on another screen, by day ("light") or night ("dark").
+func (tab *tab) emulate(screen screen, scheme string) {
+	tab.t.Helper()
+	tab.do("choose a screen", chromedp.EmulateViewport(screen.width, screen.height, chromedp.EmulateScale(screen.scale)))
+	call(tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: scheme},
+			{Name: "prefers-reduced-motion", Value: "reduce"}, // no colours half way
+		},
+	})
+}
+
 // screenshots keeps the page as it looks on a desk and on a phone, by day and by
-// night, and checks that a phone has no need to scroll sideways.
+// night. It checks each: see wantAccessible. A phone must have no need to scroll sideways,
+// nor a page that is magnified until it is 320 pixels wide.
 func (tab *tab) screenshots(name string) {
 	tab.t.Helper()
-	for _, screen := range []struct {
-		name          string
-		width, height int64
-		scale         float64
-	}{
-		{"mobile", 360, 740, 2},
-		{"desktop", 1280, 800, 1},
-	} {
+	tab.emulate(screen{"narrow", 320, 740, 1}, "light")
+	tab.wantNoSidewaysScroll(name, 320)
+	for _, screen := range []screen{phoneScreen, desktop} {
 		for _, scheme := range []string{"light", "dark"} {
-			tab.do("choose a screen", chromedp.EmulateViewport(screen.width, screen.height, chromedp.EmulateScale(screen.scale)))
-			call(tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-				Features: []*emulation.MediaFeature{
-					{Name: "prefers-color-scheme", Value: scheme},
-					{Name: "prefers-reduced-motion", Value: "reduce"}, // no colours half way
-				},
-			})
-			width := step(tab, "measure", chromedp.Evaluate[int64](`document.documentElement.scrollWidth`))
+			tab.emulate(screen, scheme)
+			tab.wantNoSidewaysScroll(name, screen.width)
 			image := step(tab, "take a screenshot", chromedp.FullScreenshot(100)) // PNG
-			if width > screen.width {
-				tab.t.Errorf("page %s is %d pixels wide on a screen of %d", name, width, screen.width)
-			}
 			file := strings.Join([]string{name, screen.name, scheme}, "-") + ".png"
 			if err := os.WriteFile(filepath.Join(tab.folder, file), image, 0o600); err != nil {
 				tab.t.Fatal(err)
 			}
+			tab.wantAccessible(strings.Join([]string{"page", name, screen.name, scheme}, " "))
 		}
+	}
+}
+
+func (tab *tab) wantNoSidewaysScroll(name string, screen int64) {
+	tab.t.Helper()
+	if width := step(tab, "measure", chromedp.Evaluate[int64](`document.documentElement.scrollWidth`)); width > screen {
+		tab.t.Errorf("page %s is %d pixels wide on a screen of %d", name, width, screen)
 	}
 }
 
