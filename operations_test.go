@@ -1,0 +1,529 @@
+package mongostore_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/securecookie"
+	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/mongostore/mongostore"
+)
+
+// What docs/operations.md says an operator will see.
+
+// records is a slog.Handler that keeps what it is given.
+type records struct {
+	mu  sync.Mutex
+	all []slog.Record
+}
+
+func (h *records) Enabled(context.Context, slog.Level) bool { return true }
+func (h *records) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h *records) WithGroup(string) slog.Handler            { return h }
+
+func (h *records) Handle(_ context.Context, r slog.Record) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.all = append(h.all, r)
+	return nil
+}
+
+func (h *records) taken() []slog.Record {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.all)
+}
+
+// TestWarningsAreSeen: each message of the page's list is logged in the case that the list
+// describes, as a warning, with these attributes, and tells nothing of the session.
+func TestWarningsAreSeen(t *testing.T) {
+	t.Parallel()
+	refuse := func(f *fixture, command string, code int) {
+		f.wire.on(command, rule{kind: answer, reply: refusal(code, "Code")})
+	}
+	cases := map[string]func(*testing.T, *fixture, *browser){
+		"mongostore: a signing key has less than 32 bytes": func(t *testing.T, f *fixture, _ *browser) {
+			if _, err := mongostore.Open(t.Context(), f.cfg, signingKey[:31]); err != nil {
+				t.Error(err)
+			}
+		},
+		"mongostore: no TTL index, so expired sessions are swept by this process": func(_ *testing.T, f *fixture, _ *browser) {
+			refuse(f, "createIndexes", 13)
+			refuse(f, "listIndexes", 13)
+			f.cfg.OwnerKey, f.cfg.Cleanup = "", mongostore.TTLIndex
+			f.open()
+		},
+		"mongostore: no index for the owners of sessions, so listing them is slow": func(_ *testing.T, f *fixture, _ *browser) {
+			refuse(f, "createIndexes", 13)
+			refuse(f, "listIndexes", 13)
+			f.open()
+		},
+		"mongostore: index not made yet, it will be tried again": func(_ *testing.T, f *fixture, _ *browser) {
+			refuse(f, "createIndexes", 10107)
+			f.open()
+		},
+		"mongostore: expired sessions not deleted": func(_ *testing.T, f *fixture, b *browser) {
+			refuse(f, "find", 13)
+			f.cfg.Cleanup = mongostore.Sweep
+			b.store = f.open()
+			b.cookies = map[string]string{}
+			b.login()
+		},
+		"mongostore: session not removed yet, the deletion will be repeated": func(_ *testing.T, f *fixture, b *browser) {
+			refuse(f, "delete", 10107)
+			b.logout()
+			f.wire.heal()
+			eventually(f.t, "the deletion is repeated", func() bool { return len(f.documents()) == 0 })
+		},
+		"mongostore: session not removed, and the store is closed": func(t *testing.T, f *fixture, b *browser) {
+			refuse(f, "delete", 10107)
+			if err := f.store.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			b.logout()
+		},
+		"mongostore: closed before all sessions were removed": func(t *testing.T, f *fixture, b *browser) {
+			refuse(f, "delete", 10107)
+			b.logout()
+			if err := f.store.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+		"mongostore: damaged session left out of a list": func(t *testing.T, f *fixture, _ *browser) {
+			f.edit(setField("createdAt", "once"))
+			sessionsOf(t, f.store, "ada")
+		},
+		"mongostore: migrated session not removed from the store it came from": func(t *testing.T, f *fixture, b *browser) {
+			old := sessions.NewFilesystemStore(t.TempDir(), signingKey)
+			f.cfg.MigrateFrom = fullDisk{old}
+			b.store = f.open()
+			b.cookies = map[string]string{}
+			session, err := old.New(b.request(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			session.Values["user"] = "ada"
+			w := httptest.NewRecorder()
+			if err := old.Save(b.request(), w, session); err != nil {
+				t.Fatal(err)
+			}
+			b.receive(w)
+			b.do(func(*sessions.Session) {})
+		},
+	}
+	listed := warningsOfPage(t)
+	if want, got := slices.Sorted(maps.Keys(listed)), slices.Sorted(maps.Keys(cases)); !slices.Equal(got, want) {
+		t.Errorf("cases: %q\nlisted: %q", got, want)
+	}
+	for message, provoke := range cases {
+		t.Run(strings.TrimPrefix(message, "mongostore: "), func(t *testing.T) {
+			t.Parallel()
+			seen := &records{}
+			f := setup(t, func(c *mongostore.Config) {
+				c.OwnerKey, c.Logger = "user", slog.New(seen)
+			})
+			b := f.browser()
+			const secret = "4111111111111111"
+			b.do(func(s *sessions.Session) { s.Values["user"], s.Values["card"] = "ada", secret })
+			id, cookie := b.load().ID, b.cookies[name]
+			provoke(t, f, b)
+			eventually(t, "the warning is logged", func() bool {
+				return slices.ContainsFunc(seen.taken(), func(r slog.Record) bool { return r.Message == message })
+			})
+			for _, r := range seen.taken() {
+				var attributes []string
+				told := r.Message
+				r.Attrs(func(a slog.Attr) bool {
+					attributes = append(attributes, a.Key)
+					told += " " + a.String()
+					return true
+				})
+				if want, ok := listed[r.Message]; !ok || strings.Join(attributes, " ") != want || r.Level != slog.LevelWarn {
+					t.Errorf("%v with attributes %q, listed with %q: %s", r.Level, attributes, want, told)
+				}
+				for _, s := range []string{id, hashOf(id), cookie, secret, "ada"} {
+					if strings.Contains(told, s) {
+						t.Errorf("the log tells: %s", told)
+					}
+				}
+			}
+		})
+	}
+}
+
+func setField(field string, v any) bson.D {
+	return bson.D{{Key: "$set", Value: bson.D{{Key: field, Value: v}}}}
+}
+
+// TestEndAllSessions: what becomes of requests under way, and of cookies, when somebody
+// empties the collection, drops it, or takes the keys away.
+func TestEndAllSessions(t *testing.T) {
+	t.Parallel()
+	for what, end := range map[string]func(context.Context, *mongo.Collection) error{
+		"deleteMany": func(ctx context.Context, c *mongo.Collection) error {
+			_, err := c.DeleteMany(ctx, bson.D{})
+			return err
+		},
+		"drop": func(ctx context.Context, c *mongo.Collection) error { return c.Drop(ctx) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+			b := f.browser().login()
+			changing, idle := b.load(), b.load()
+			if err := end(t.Context(), f.coll); err != nil {
+				t.Fatal(err)
+			}
+			f.log.reset()
+			changing.Values["n"] = 1
+			if w, err := b.clone().save(changing); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
+				t.Errorf("a change: %v, %v", err, w.Header())
+			}
+			if _, err := b.clone().save(idle); err != nil {
+				t.Errorf("nothing to save: %v", err)
+			}
+			for _, store := range []*mongostore.Store{f.store, f.open()} {
+				other := b.clone()
+				if other.store = store; !other.load().IsNew {
+					t.Error("the cookie still works")
+				}
+			}
+			f.wantDocuments(0)
+		})
+	}
+}
+
+// TestDroppedIndexes: a running store does not make the indexes again, and EnsureIndexes does.
+func TestDroppedIndexes(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	if err := f.coll.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.browser().login()
+	if err := f.store.Close(t.Context()); err != nil { // waits for background work
+		t.Fatal(err)
+	}
+	f.wantCommands("insert")
+	if err := f.store.EnsureIndexes(t.Context()); err != nil {
+		t.Error(err)
+	}
+	f.wantCommands("createIndexes")
+}
+
+// TestWithdrawnKeys: the documents of refused cookies stay, and work again with the key.
+func TestWithdrawnKeys(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	other, err := mongostore.Open(t.Context(), f.cfg, []byte("another key of at least 32 bytes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.log.reset()
+	var refused securecookie.Error
+	if session, err := other.Get(b.request(), name); !session.IsNew || !errors.As(err, &refused) {
+		t.Errorf("new %t, %v", session.IsNew, err)
+	}
+	f.wantCommands()
+	if s := b.load(); s.Values["user"] != "ada" {
+		t.Errorf("with the old key: %v", s.Values)
+	}
+}
+
+// TestEraseUser: RevokeAll also deletes what has expired.
+func TestEraseUser(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	f.browser().login()
+	f.expire()
+	f.browser().login()
+	if n, err := f.store.RevokeAll(t.Context(), "ada"); n != 2 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	f.wantDocuments(0)
+}
+
+// TestRestoredSession: a backup brings logged-out sessions back, so it must not be restored.
+func TestRestoredSession(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	cookies, backup := maps.Clone(b.cookies), f.document()
+	b.logout()
+	b.cookies = cookies
+	if !b.load().IsNew {
+		t.Fatal("not logged out")
+	}
+	if _, err := f.coll.InsertOne(t.Context(), backup); err != nil {
+		t.Fatal(err)
+	}
+	if b.load().IsNew {
+		t.Error("a restored session does not work: change the page")
+	}
+}
+
+// TestFieldsOfOthers: what others add to a document is ignored, kept by a save, and lost by a
+// renewal.
+func TestFieldsOfOthers(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	f.edit(setField("note", "by support"))
+	b.do(func(s *sessions.Session) { s.Values["n"] = 1 })
+	if v, err := f.document().LookupErr("note"); err != nil || v.StringValue() != "by support" {
+		t.Errorf("after a save: %v, %v", v, err)
+	}
+	session := b.load()
+	if len(session.Values) != 2 {
+		t.Errorf("values: %v", session.Values)
+	}
+	if _, err := b.renew(session); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := f.document().LookupErr("note"); err == nil {
+		t.Errorf("after a renewal: %v", v)
+	}
+}
+
+// TestEditByHand: the store reads what somebody has written into a document, and a renewal
+// under way carries it over if rev was raised.
+func TestEditByHand(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	session := b.load()
+	f.edit(bson.D{
+		{Key: "$set", Value: bson.D{{Key: "values.plan", Value: "gold"}}},
+		{Key: "$inc", Value: bson.D{{Key: "rev", Value: 1}}},
+	})
+	if s := b.load(); s.Values["plan"] != "gold" {
+		t.Errorf("values: %v", s.Values)
+	}
+	if _, err := b.renew(session); err != nil {
+		t.Fatal(err)
+	}
+	if s := b.load(); s.Values["plan"] != "gold" || s.Values["user"] != "ada" {
+		t.Errorf("after a renewal: %v", s.Values)
+	}
+}
+
+// TestRollingRotation: in each step of a key's replacement, processes of the step before and of
+// this one work on each other's sessions; with two steps they would not.
+func TestRollingRotation(t *testing.T) {
+	t.Parallel()
+	oldKey, newKey := sealKey(t), sealKey(t)
+	oldSign, newSign := securecookie.GenerateRandomKey(32), securecookie.GenerateRandomKey(32)
+	f := setup(t)
+	open := func(signing, sealing [][]byte) *mongostore.Store {
+		cfg := f.cfg
+		cfg.SealKeys = sealing
+		store, err := mongostore.Open(t.Context(), cfg, signing...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	steps := []*mongostore.Store{
+		open([][]byte{oldSign, blockKey}, [][]byte{oldKey}),
+		open([][]byte{oldSign, blockKey, newSign, blockKey}, [][]byte{oldKey, newKey}),
+		open([][]byte{newSign, blockKey, oldSign, blockKey}, [][]byte{newKey, oldKey}),
+		open([][]byte{newSign, blockKey}, [][]byte{newKey}),
+	}
+	for i := range steps[1:] {
+		b := f.browser()
+		b.store = steps[i]
+		b.login()
+		for n, store := range []*mongostore.Store{steps[i+1], steps[i], steps[i+1]} {
+			b.store = store
+			b.do(func(s *sessions.Session) {
+				if s.Values["user"] != "ada" {
+					t.Errorf("step %d, visit %d: %v", i+1, n, s.Values)
+				}
+				s.Values["user"] = "ada"
+				s.Values["n"] = n
+			})
+		}
+	}
+
+	// One step too quick: the process that is still old meets a new cookie, and a new seal.
+	b := f.browser()
+	b.store = steps[2]
+	session := b.login().load()
+	b.store = steps[0]
+	if _, err := b.store.Get(b.request(), name); err == nil {
+		t.Error("an old process knows the new signing key")
+	}
+	if _, err := b.store.Fetch(t.Context(), name, session.ID); !errors.Is(err, mongostore.ErrCorrupt) {
+		t.Errorf("an old process knows the new seal key: %v", err)
+	}
+}
+
+// TestLongerLife: sessions from before get a MaxAge that was raised when they are next
+// written, and until then keep the expiry that they have.
+func TestLongerLife(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *mongostore.Config) { c.Options = &sessions.Options{Path: "/", MaxAge: 3600} })
+	b := f.browser().login()
+	lenient := f.open()
+	lenient.MaxAge(7200)
+	b.store = lenient
+	b.do(func(*sessions.Session) {})
+	wantTime(t, f.document(), "expiresAt", time.Now().Add(time.Hour))
+	b.do(func(s *sessions.Session) { s.Values["n"] = 1 })
+	wantTime(t, f.document(), "expiresAt", time.Now().Add(2*time.Hour))
+}
+
+// TestTraces: a monitor of the driver finds the values of the request's context, so that a tracer
+// puts each command below its request.
+func TestTraces(t *testing.T) {
+	t.Parallel()
+	type traceKey struct{}
+	var mu sync.Mutex
+	traced := map[string]any{}
+	client, err := mongo.Connect(options.Client().ApplyURI(server(t).uri).SetMonitor(&event.CommandMonitor{
+		Started: func(ctx context.Context, e *event.CommandStartedEvent) {
+			mu.Lock()
+			defer mu.Unlock()
+			traced[e.CommandName] = ctx.Value(traceKey{})
+		},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
+	f := setup(t)
+	store, err := mongostore.New(client.Database(f.cfg.Database).Collection(f.cfg.Collection), signingKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := f.browser()
+	for _, change := range []func(*sessions.Session){
+		func(s *sessions.Session) { s.Values["n"] = 1 },
+		func(s *sessions.Session) { s.Values["n"] = 2 },
+		func(s *sessions.Session) { s.Options.MaxAge = -1 },
+	} {
+		w := httptest.NewRecorder()
+		r := b.request()
+		r = r.WithContext(context.WithValue(r.Context(), traceKey{}, "trace"))
+		session, err := store.Get(r, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(session)
+		if err := session.Save(r, w); err != nil {
+			t.Fatal(err)
+		}
+		b.receive(w)
+	}
+	if err := store.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for _, command := range []string{"insert", "find", "update", "delete"} {
+		if traced[command] != "trace" {
+			t.Errorf("%s: %v", command, traced[command])
+		}
+	}
+}
+
+// TestSupportCommands: the page's shell commands find the _id of an ID, and the ID of a cookie.
+func TestSupportCommands(t *testing.T) {
+	t.Parallel()
+	for _, tool := range []string{"sh", "openssl", "tr", "cut", "head"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip("needs", tool)
+		}
+	}
+	scripts := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(page(t, operations), -1)
+	if len(scripts) != 2 {
+		t.Fatalf("%d commands, want 2", len(scripts))
+	}
+	run := func(script, variable, value string) string {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
+		cmd.Env = append(cmd.Environ(), variable+"="+value)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	f := setup(t)
+	for range 20 { // the signature's bytes differ
+		b := f.browser().login()
+		id := b.load().ID
+		key := run(scripts[0][1], "id", id)
+		if n, err := f.coll.CountDocuments(t.Context(), bson.D{{Key: "_id", Value: key}}); n != 1 || err != nil {
+			t.Errorf("%d documents with the _id %q, %v", n, key, err)
+		}
+		if got := run(scripts[1][1], "cookie", b.cookies[name]); got != id {
+			t.Errorf("ID: %q, want %q", got, id)
+		}
+	}
+}
+
+// TestWrapper: a store around the store is what gorilla saves sessions through, if its Get
+// names it; all other methods are those of the store inside.
+func TestWrapper(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	saves := 0
+	store := counting{f.store, &saves}
+	b := f.browser()
+	r, w := b.request(), httptest.NewRecorder()
+	session, err := store.Get(r, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session.Values["user"] = "ada"
+	if again, err := store.Get(r, name); again != session || err != nil {
+		t.Errorf("another session in one request: %v", err)
+	}
+	if err := session.Save(r, w); err != nil {
+		t.Fatal(err)
+	}
+	if err := sessions.Save(r, w); err != nil {
+		t.Fatal(err)
+	}
+	if saves != 2 {
+		t.Errorf("%d saves went through the wrapper, want 2", saves)
+	}
+	b.receive(w)
+	if err := store.Renew(b.request(), httptest.NewRecorder(), session); err != nil {
+		t.Error(err)
+	}
+	if n, err := store.RevokeAll(t.Context(), "ada"); n != 1 || err != nil {
+		t.Errorf("RevokeAll: %d, %v", n, err)
+	}
+}
+
+type counting struct {
+	*mongostore.Store
+	saves *int
+}
+
+func (c counting) Get(r *http.Request, name string) (*sessions.Session, error) {
+	return sessions.GetRegistry(r).Get(c, name)
+}
+
+func (c counting) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
+	*c.saves++
+	return c.Store.Save(r, w, session)
+}
