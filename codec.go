@@ -738,15 +738,26 @@ func decodeAs[T any](v value, depth int) (T, error) {
 
 const upperHex = "0123456789ABCDEF"
 
+// plain reports whether a string key is its own name. It looks at bytes alone, and says
+// false for some that are.
+func plain(key string) bool {
+	for i := range len(key) {
+		if c := key[i]; c <= ' ' || c > '~' || c == '%' || c == '.' {
+			return false
+		}
+	}
+	return key != "" && key[0] != '$'
+}
+
 // escape gives a string key's name.
 func escape(key string) string {
-	if key == "" {
+	switch {
+	case plain(key):
+		return key
+	case key == "":
 		return "%empty"
 	}
 	left, right := len(key)-len(strings.TrimLeftFunc(key, unicode.IsSpace)), len(strings.TrimRightFunc(key, unicode.IsSpace))
-	if !strings.ContainsAny(key, "%.\x00") && key[0] != '$' && utf8.ValidString(key) && left == 0 && right == len(key) {
-		return key
-	}
 	var b strings.Builder
 	for i := 0; i < len(key); {
 		r, size := utf8.DecodeRuneInString(key[i:])
@@ -766,10 +777,10 @@ func escape(key string) string {
 // unescape is the inverse of [escape]. It accepts only what escape returns, so that
 // no two names stand for one key.
 func unescape(name string) (key string, ok bool) {
-	if !strings.Contains(name, "%") {
-		return name, escape(name) == name
-	}
-	if name == "%empty" {
+	switch {
+	case plain(name):
+		return name, true
+	case name == "%empty":
 		return "", true
 	}
 	b := make([]byte, 0, len(name))

@@ -30,7 +30,7 @@ func (s *Store) Fetch(ctx context.Context, name, id string) (*sessions.Session, 
 		return nil, fmt.Errorf("mongostore: fetch session: %w", err)
 	}
 	session := s.blank(name)
-	s.states.of(session).adopt(session, id, rec, values)
+	s.states.add(session).adopt(session, id, rec, values)
 	return session, nil
 }
 

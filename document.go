@@ -1,6 +1,7 @@
 package mongostore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -170,12 +171,11 @@ func (rec *record) readValues(values []byte, seals *sealer) (map[any]any, error)
 		if err != nil {
 			return fmt.Errorf("value of key %q: %w", name, err)
 		}
-		if _, twice := goValues[f.key]; !twice {
-			rec.fields = append(rec.fields, f)
-		} else if err := rec.replace(f); err != nil {
-			return err
-		}
 		goValues[f.key] = goValue
+		if len(goValues) == len(rec.fields) { // there already
+			return rec.replace(f)
+		}
+		rec.fields = append(rec.fields, f)
 		return nil
 	})
 	return goValues, err
@@ -363,58 +363,80 @@ func markMoved(key string) bson.Raw {
 // update gives the update that makes the document, which was read as old, hold rec, with
 // the values changed as d says. What other requests changed in it meanwhile stays.
 func (rec *record) update(old *record, d *diff, seals *sealer) bson.Raw {
-	var set, unset, raise []byte
+	size := 256 // what stands beside the values
 	for _, f := range d.set {
-		set = appendElement(set, fieldValues+"."+f.name, seals.seal(rec.key, f))
+		size += len(fieldValues) + 1 + f.size()
 	}
-	for _, name := range d.unset {
-		unset = appendStringElement(unset, fieldValues+"."+name, "")
-	}
-	for _, meta := range []struct {
+	beside := [...]struct {
 		name     string
 		now, was value
-	}{{fieldOwner, rec.owner, old.owner}, {fieldDetails, rec.details, old.details}} {
-		switch {
-		case meta.now.equal(meta.was):
-		case meta.now.kind != 0:
-			set = appendElement(set, meta.name, meta.now)
-		default:
-			unset = appendStringElement(unset, meta.name, "")
+	}{{fieldOwner, rec.owner, old.owner}, {fieldDetails, rec.details, old.details}}
+	newAge, newLifetime := !equalAge(rec.maxAge, old.maxAge), rec.newLifetime(old)
+
+	doc, start := openDocument(make([]byte, 0, size))
+	doc, at := openOperator(doc, "$set")
+	for _, f := range d.set {
+		doc = appendElement(doc, fieldValues+"."+f.name, seals.seal(rec.key, f))
+	}
+	for _, f := range beside {
+		if f.now.kind != 0 && !f.now.equal(f.was) {
+			doc = appendElement(doc, f.name, f.now)
 		}
 	}
-	// $max, not $set: of two requests at once, the one that saves first must not
-	// take back what the other granted.
-	raise = appendTime(raise, fieldSeenAt, rec.seenAt)
-	if rec.newLifetime(old) {
-		set = appendTime(set, fieldExpiresAt, rec.expiresAt)
-	} else {
-		raise = appendTime(raise, fieldExpiresAt, rec.expiresAt)
+	if newAge && rec.maxAge != nil {
+		doc = appendNumber(doc, fieldMaxAge, int64(*rec.maxAge))
 	}
-	newAge := !equalAge(rec.maxAge, old.maxAge)
-	switch {
-	case newAge && rec.maxAge != nil:
-		set = appendNumber(set, fieldMaxAge, int64(*rec.maxAge))
-	case newAge:
-		unset = appendStringElement(unset, fieldMaxAge, "")
+	if newLifetime {
+		doc = appendTime(doc, fieldExpiresAt, rec.expiresAt)
 	}
+	doc = closeOperator(doc, at)
+
+	doc, at = openOperator(doc, "$unset")
+	for _, name := range d.unset {
+		doc = appendStringElement(doc, fieldValues+"."+name, "")
+	}
+	for _, f := range beside {
+		if f.now.kind == 0 && f.was.kind != 0 {
+			doc = appendStringElement(doc, f.name, "")
+		}
+	}
+	if newAge && rec.maxAge == nil {
+		doc = appendStringElement(doc, fieldMaxAge, "")
+	}
+	doc = closeOperator(doc, at)
+
 	// A document that has moved refuses every $inc, also one by nothing: see
 	// markMoved.
+	doc, at = openOperator(doc, "$inc")
 	var more int64
 	if !d.empty() || newAge {
 		more = 1
 	}
-	count := appendNumber(nil, fieldRev, more)
+	doc = closeOperator(appendNumber(doc, fieldRev, more), at)
 
-	doc, start := openDocument(nil)
-	for _, operator := range []struct {
-		name   string
-		fields []byte
-	}{{"$set", set}, {"$unset", unset}, {"$inc", count}, {"$max", raise}} {
-		if len(operator.fields) > 0 { // MongoDB before 5.0 refuses an empty one
-			var at int
-			doc, at = openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, operator.name))
-			doc = closeDocument(append(doc, operator.fields...), at)
-		}
+	// $max, not $set: of two requests at once, the one that saves first must not
+	// take back what the other granted.
+	doc, at = openOperator(doc, "$max")
+	doc = appendTime(doc, fieldSeenAt, rec.seenAt)
+	if !newLifetime {
+		doc = appendTime(doc, fieldExpiresAt, rec.expiresAt)
+	}
+	return closeDocument(closeOperator(doc, at), start)
+}
+
+// openOperator begins an operator of an update; closeOperator, given the position that
+// openOperator returned, ends it, or drops it if nothing follows: MongoDB before 5.0 refuses
+// an empty one.
+func openOperator(doc []byte, name string) ([]byte, int) {
+	at := len(doc)
+	doc, _ = openDocument(appendHeader(doc, bson.TypeEmbeddedDocument, name))
+	return doc, at
+}
+
+func closeOperator(doc []byte, at int) []byte {
+	start := at + bytes.IndexByte(doc[at:], 0) + 1 // after the header
+	if len(doc) == start+4 {
+		return doc[:at]
 	}
 	return closeDocument(doc, start)
 }

@@ -566,7 +566,7 @@ func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	if errCookie == nil && len(ids) == 0 {
 		return session, nil
 	}
-	st := s.states.of(session)
+	st := s.states.add(session)
 	for i, c := range ids {
 		rec, values, err := s.load(r.Context(), name, c.id)
 		switch {
@@ -604,7 +604,7 @@ func (s *Store) blank(name string) *sessions.Session {
 // refused returns a session that cannot be saved, and why.
 func (s *Store) refused(name string, err error) (*sessions.Session, error) {
 	session := s.blank(name)
-	s.states.of(session).err = err
+	s.states.add(session).err = err
 	return session, err
 }
 

@@ -70,13 +70,14 @@ func (s *Store) move(ctx context.Context, q *saving) (err error) {
 		refusedInsert = refusedWrite(err)
 		return err
 	}
-	m := moving{s: s, q: q, oldKey: oldKey, newKey: newKey, base: st.record, planned: *next, carried: map[any]any{}}
+	m := moving{saving: *q, s: s, oldKey: oldKey, planned: *next, base: st.record, carried: map[any]any{}}
 	if err := m.mark(ctx); err != nil {
 		return err
 	}
 	if err := m.remove(ctx); err != nil {
 		return err
 	}
+	next = &m.next
 	q.session.Values = next.merge(&st.record, q.session.Values, m.carried)
 	if m.otherAge {
 		// Or the next save would take it for a change of this request's.
@@ -91,23 +92,24 @@ func (s *Store) move(ctx context.Context, q *saving) (err error) {
 	return nil
 }
 
-// moving is a move under way.
+// moving is a move under way. What is carried over goes into its own next; the save's stays
+// as it was planned.
 type moving struct {
-	s              *Store
-	q              *saving
-	oldKey, newKey string
-	base           record      // the old document, as it was last read
-	planned        record      // the new document, with nothing carried over
-	carried        map[any]any // values that came in from the old document
-	otherAge       bool        // a MaxAge came in from it
+	saving
+	s        *Store
+	oldKey   string
+	planned  record      // the new document, with nothing carried over
+	base     record      // the old document, as it was last read
+	carried  map[any]any // values that came in from the old document
+	otherAge bool        // a MaxAge came in from it
 }
 
 // mark marks the old document as moved.
 func (m *moving) mark(ctx context.Context) error {
-	marking := markMoved(m.newKey)
+	marking := markMoved(m.planned.key)
 	unanswered := 0
 	for range maxMoves {
-		c := m.s.aliveIf(&m.base, m.q.next.seenAt)
+		c := m.s.aliveIf(&m.base, m.next.seenAt)
 		c.rev = m.base.rev
 		matched, err := m.s.updateDocument(ctx, c.filter(m.oldKey), marking)
 		if err == nil && matched {
@@ -115,9 +117,9 @@ func (m *moving) mark(ctx context.Context) error {
 		}
 		theirs, values, errRead := m.s.read(ctx, m.oldKey)
 		switch {
-		case errRead == nil && theirs.movedTo == m.newKey:
+		case errRead == nil && theirs.movedTo == m.planned.key:
 			return nil // done, though the answer was lost
-		case errors.Is(errRead, ErrNotFound), errRead == nil && (theirs.movedTo != "" || !m.s.aliveAt(&theirs, m.q.next.seenAt)):
+		case errors.Is(errRead, ErrNotFound), errRead == nil && (theirs.movedTo != "" || !m.s.aliveAt(&theirs, m.next.seenAt)):
 			return ErrGone
 		case errRead != nil:
 			return errors.Join(err, errRead)
@@ -155,7 +157,7 @@ func (m *moving) remove(ctx context.Context) error {
 
 // carryOver brings what others changed in the old document into the new one.
 func (m *moving) carryOver(ctx context.Context, theirs record, values map[any]any) error {
-	next, loaded := &m.q.next, &m.q.st.record
+	next, loaded := &m.next, &m.st.record
 	if m.s.cfg.OnConflict == Reject && m.planned.clashes(loaded, &theirs) {
 		return ErrConflict
 	}
@@ -166,7 +168,7 @@ func (m *moving) carryOver(ctx context.Context, theirs record, values map[any]an
 	next.carryOver(loaded, &theirs, m.s.cfg.OwnerKey, values, m.carried)
 	m.otherAge = !equalAge(m.planned.maxAge, next.maxAge)
 	m.base = theirs
-	return m.s.replaceDocument(ctx, m.newKey, next.document(&m.s.seals))
+	return m.s.replaceDocument(ctx, m.planned.key, next.document(&m.s.seals))
 }
 
 // abandon removes a document whose ID nobody has been told, if it was made.

@@ -86,6 +86,14 @@ func (t *states) of(session *sessions.Session) *state {
 	return st.(*state)
 }
 
+// add gives a session that was just made its state.
+func (t *states) add(session *sessions.Session) *state {
+	st := new(state)
+	t.m.Store(weak.Make(session), st)
+	t.arm()
+	return st
+}
+
 // arm has the states of dead sessions removed after the next garbage collection, which is
 // when something dies that nobody holds. That costs less than to wait for each session.
 func (t *states) arm() {
