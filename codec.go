@@ -738,8 +738,8 @@ func decodeAs[T any](v value, depth int) (T, error) {
 
 const upperHex = "0123456789ABCDEF"
 
-// plain reports whether a string key is its own name. It looks at bytes alone, and says
-// false for some that are.
+// plain reports whether a string key is its own name, as most are. It looks at bytes alone,
+// and says false for some others that are.
 func plain(key string) bool {
 	for i := range len(key) {
 		if c := key[i]; c <= ' ' || c > '~' || c == '%' || c == '.' {
@@ -758,6 +758,9 @@ func escape(key string) string {
 		return "%empty"
 	}
 	left, right := len(key)-len(strings.TrimLeftFunc(key, unicode.IsSpace)), len(strings.TrimRightFunc(key, unicode.IsSpace))
+	if !strings.ContainsAny(key, "%.\x00") && key[0] != '$' && utf8.ValidString(key) && left == 0 && right == len(key) {
+		return key
+	}
 	var b strings.Builder
 	for i := 0; i < len(key); {
 		r, size := utf8.DecodeRuneInString(key[i:])
@@ -782,6 +785,8 @@ func unescape(name string) (key string, ok bool) {
 		return name, true
 	case name == "%empty":
 		return "", true
+	case !strings.Contains(name, "%"):
+		return name, escape(name) == name
 	}
 	b := make([]byte, 0, len(name))
 	for i := 0; i < len(name); i++ {

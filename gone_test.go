@@ -137,3 +137,79 @@ func TestGoneAfterLogoutAndSave(t *testing.T) {
 		}
 	}
 }
+
+// TestLogoutOnceMore: a middleware that saves the request's sessions once more does not put a
+// logout behind the login that followed it.
+func TestLogoutOnceMore(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	r, w := b.request(), httptest.NewRecorder()
+	session, err := f.store.Get(r, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session.Options.MaxAge = -1
+	if err := f.store.Save(r, w, session); err != nil {
+		t.Fatal(err)
+	}
+	next, err := f.store.New(f.browser().request(), name) // of a visitor without a cookie
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Values["user"] = "grace"
+	if err := f.store.Save(r, w, next); err != nil {
+		t.Fatal(err)
+	}
+	if err := sessions.Save(r, w); err != nil {
+		t.Fatal(err)
+	}
+	b.receive(w)
+	if s := b.load(); s.Values["user"] != "grace" {
+		t.Errorf("the browser has a session of %v", s.Values["user"])
+	}
+	f.wantDocuments(1)
+}
+
+// TestLogoutOfTwoDomains: an application that once set its cookie for a domain expires both.
+func TestLogoutOfTwoDomains(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	session, w := b.load(), httptest.NewRecorder()
+	if err := f.store.Save(b.request(), w, session); err != nil {
+		t.Fatal(err)
+	}
+	session.Options.MaxAge = -1
+	for _, domain := range []string{"example.com", "", "example.com", ""} {
+		session.Options.Domain = domain
+		if err := f.store.Save(b.request(), w, session); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cookies := w.Result().Cookies()
+	if len(cookies) != 2 || cookies[0].Domain != "example.com" || cookies[1].Domain != "" || cookies[0].MaxAge >= 0 || cookies[1].MaxAge >= 0 {
+		t.Errorf("the response sets %v", cookies)
+	}
+	f.wantDocuments(0)
+}
+
+// TestLogoutWithoutCookie: where the cookie cannot be expired, that of the removed session is not
+// sent either.
+func TestLogoutWithoutCookie(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	b := f.browser().login()
+	session, w := b.load(), httptest.NewRecorder()
+	if err := f.store.Save(b.request(), w, session); err != nil {
+		t.Fatal(err)
+	}
+	session.Options.MaxAge, session.Options.Domain = -1, "no domain;"
+	if err := f.store.Save(b.request(), w, session); err == nil {
+		t.Error("no error")
+	}
+	if lines := w.Header()["Set-Cookie"]; len(lines) != 0 {
+		t.Errorf("the response sets %q", lines)
+	}
+	f.wantDocuments(0)
+}

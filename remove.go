@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,10 +46,25 @@ func (s *Store) destroy(ctx context.Context, w http.ResponseWriter, session *ses
 	_ = s.removeOld(ctx, st)
 	cookie, err := newCookie(session.Name(), "", own)
 	if err != nil {
+		st.withdraw(w)
 		return err
 	}
-	st.cookie, st.left = setCookie(w, cookie, st.cookie), true
+	st.expireCookie(w, cookie)
 	return nil
+}
+
+// expireCookie adds an expiring cookie to the response, in the place of that of an earlier save.
+// Earlier ones of its kind stay: they are for another domain or path, or the visitor has a
+// new session since, whose cookie must remain the last one.
+func (st *state) expireCookie(w http.ResponseWriter, cookie *http.Cookie) {
+	earlier := st.cookie
+	if st.left {
+		earlier = ""
+		if slices.Contains(w.Header()["Set-Cookie"], cookie.String()) {
+			return
+		}
+	}
+	st.cookie, st.left = setCookie(w, cookie, earlier), true
 }
 
 // knownIDs returns the IDs that a removal has to delete the documents of.

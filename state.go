@@ -27,7 +27,7 @@ type state struct {
 	readAt time.Time
 
 	signed string // the ID as it came in a cookie, signed by the newest key; or empty
-	cookie string // the Set-Cookie line of the last save
+	cookie string // the Set-Cookie line of the last save, in that save's response
 	left   bool   // that is one that expires
 
 	origin *origin // where it was taken over from, until it is stored here
