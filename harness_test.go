@@ -1,10 +1,8 @@
 package mongostore_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/gob"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +25,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/testserver"
 )
 
 // The server under the tests: started by the first test that needs one, stopped by
@@ -42,45 +40,23 @@ type testServer struct {
 }
 
 var startServer = sync.OnceValues(func() (*testServer, error) {
-	cmd := exec.Command("go", "-C", "internal/mongotest", "run", "./cmd/mongotest")
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
+	process, err := testserver.Start()
 	if err != nil {
 		return nil, err
 	}
-	stdout, err := cmd.StdoutPipe()
+	client, err := mongo.Connect(options.Client().ApplyURI(process.URI))
 	if err != nil {
+		process.Stop()
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	lines := bufio.NewScanner(stdout)
-	var told []string
-	for len(told) < 2 && lines.Scan() {
-		told = append(told, lines.Text())
-	}
-	end := func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	}
-	if len(told) < 2 {
-		end()
-		return nil, errors.New("no test server; this needs the repository with internal/mongotest, not the module alone")
-	}
-	client, err := mongo.Connect(options.Client().ApplyURI(told[0]))
-	if err != nil {
-		end()
-		return nil, err
-	}
-	s := &testServer{uri: told[0], description: told[1], client: client}
+	s := &testServer{uri: process.URI, description: process.Description, client: client}
 	s.database = fmt.Sprintf("mongostore_test_%d_%d", os.Getpid(), time.Now().UnixMilli())
 	s.stop = func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		_ = client.Database(s.database).Drop(ctx)
 		_ = client.Disconnect(ctx)
-		end()
+		process.Stop()
 	}
 	serverInUse.Store(s)
 	fmt.Fprintln(os.Stderr, "mongostore: tests run against", s.description) // an Example owns the standard output

@@ -288,7 +288,7 @@ func TestComparison(t *testing.T) {
 			}
 		}
 	}
-	root := sibling("..")
+	root := filepath.Join("..", "..")
 	page := comparisonPage(t)
 	checkWritten(t, filepath.Join(root, "docs", "comparison.md"), func([]byte) []byte { return page })
 	checkWritten(t, filepath.Join(root, "README.md"), shortComparison)

@@ -1,16 +1,14 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
+
+	"github.com/mongostore/mongostore/internal/testserver"
 )
 
 // Server is the process that contenders talk to.
@@ -45,40 +43,18 @@ func Start() (*Server, error) {
 }
 
 func start(args ...string) (*Server, error) {
-	cmd := exec.Command("go", append([]string{"-C", sibling("mongotest"), "run", "./cmd/mongotest"}, args...)...)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
+	process, err := testserver.Start(args...)
 	if err != nil {
 		return nil, err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	end := func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	}
-	lines := bufio.NewScanner(stdout)
-	var told []string
-	for len(told) < 2 && lines.Scan() {
-		told = append(told, lines.Text())
-	}
-	if len(told) < 2 {
-		end()
-		return nil, errors.New("no server to measure with")
 	}
 	return &Server{
 		Env: &Env{
-			URI:      told[0],
+			URI:      process.URI,
 			Database: fmt.Sprintf("mongostore_bench_%d_%d", os.Getpid(), time.Now().UnixMilli()),
-			TTL:      strings.HasPrefix(told[1], "MongoDB "),
+			TTL:      strings.HasPrefix(process.Description, "MongoDB "),
 		},
-		Description: told[1],
-		end:         end,
+		Description: process.Description,
+		end:         process.Stop,
 	}, nil
 }
 
@@ -101,10 +77,4 @@ func (s *Server) drop(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(client.Database(s.Env.Database).Drop(ctx), client.Disconnect(ctx))
-}
-
-// sibling is the folder of another module, next to this one.
-func sibling(name string) string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", name)
 }

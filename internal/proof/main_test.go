@@ -1,7 +1,6 @@
 package proof
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -12,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -27,6 +25,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/testserver"
 )
 
 const name = "session"
@@ -44,34 +43,15 @@ type testServer struct {
 var serverInUse atomic.Pointer[testServer]
 
 var startServer = sync.OnceValues(func() (*testServer, error) {
-	cmd := exec.Command("go", "-C", "../mongotest", "run", "./cmd/mongotest")
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
+	process, err := testserver.Start()
 	if err != nil {
 		return nil, err
 	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	s := &testServer{database: fmt.Sprintf("mongostore_proof_%d_%d", os.Getpid(), time.Now().UnixMilli())}
-	lines := bufio.NewScanner(stdout)
-	if lines.Scan() {
-		s.uri = lines.Text()
-	}
-	if lines.Scan() {
-		s.description = lines.Text()
-	}
-	s.stop = func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	}
-	if s.description == "" {
-		s.stop()
-		return nil, errors.New("no test server")
+	s := &testServer{
+		uri:         process.URI,
+		description: process.Description,
+		database:    fmt.Sprintf("mongostore_proof_%d_%d", os.Getpid(), time.Now().UnixMilli()),
+		stop:        process.Stop,
 	}
 	serverInUse.Store(s)
 	fmt.Fprintln(os.Stderr, "proof: tests run against", s.description)

@@ -1,0 +1,81 @@
+// Package testserver starts the server that tests and benchmarks run against: the command
+// of internal/mongotest, as a process of its own. What that command needs does not
+// become a requirement of the modules that use it. The working directory has to be in the
+// repository.
+package testserver
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// Server is a server under tests. It ends with this process, or with Stop.
+type Server struct {
+	URI         string
+	Description string // such as "MongoDB 8.0.0 (MONGODB_URI), standalone"
+
+	cmd   *exec.Cmd
+	stdin io.Closer // which the command ends with
+}
+
+// Start finds or starts a server as the documentation of internal/mongotest says, and
+// gives the command the arguments.
+func Start(args ...string) (*Server, error) {
+	dir, err := findModule()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command("go", append([]string{"-C", dir, "run", "./cmd/mongotest"}, args...)...)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	s := &Server{cmd: cmd, stdin: stdin}
+	lines := bufio.NewScanner(stdout)
+	for _, told := range []*string{&s.URI, &s.Description} {
+		if !lines.Scan() {
+			s.Stop()
+			return nil, errors.New("internal/mongotest gave no server")
+		}
+		*told = lines.Text()
+	}
+	return s, nil
+}
+
+// findModule looks for the folder of internal/mongotest in the working directory, which is
+// the tested package's, and in those above it.
+func findModule() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		module := filepath.Join(dir, "internal", "mongotest")
+		if _, err := os.Stat(filepath.Join(module, "go.mod")); err == nil {
+			return module, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("no internal/mongotest in this folder or above: a test server needs the repository, not the module alone")
+		}
+		dir = parent
+	}
+}
+
+// Stop ends the server, unless it ran before.
+func (s *Server) Stop() {
+	_ = s.stdin.Close()
+	_ = s.cmd.Wait()
+}
