@@ -121,7 +121,7 @@ func (r *Report) panel(c Case, longest float64) (*plot.Plot, error) {
 		}
 		if ok {
 			label, at = fmt.Sprintf("%.2f", res.Ratio), res.Ratio
-			if at < 1 && at+longest/8 > 1 {
+			if at < 1 && at+longest/6 > 1 {
 				at = 1 // clear of the line
 			}
 			bar, err := plotter.NewBarChart(plotter.Values{res.Ratio}, 15)
