@@ -84,7 +84,7 @@ func (s *Store) Remove(ctx context.Context, session *sessions.Session) error {
 		st.end()
 	}
 	if err := s.removeOld(ctx, st); err != nil {
-		return fmt.Errorf("mongostore: remove session: %w", unavailable(err))
+		return fmt.Errorf("mongostore: remove session: %w: %w", ErrUnavailable, err)
 	}
 	return nil
 }

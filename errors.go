@@ -3,6 +3,7 @@ package mongostore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -69,6 +70,29 @@ func (e discreet) Error() string {
 	default:
 		return e.error.Error()
 	}
+}
+
+// foreign is an error of the store that is migrated from, without that store's own words: gorilla's
+// FilesystemStore has the session's ID in the names of its files. They can still be had with
+// [errors.As].
+type foreign struct{ error }
+
+func (e foreign) Unwrap() error { return e.error }
+
+func (e foreign) Error() string {
+	var server mongo.ServerError
+	var file *fs.PathError
+	switch {
+	case errors.As(e.error, &server):
+		return discreet{e.error}.Error()
+	case errors.As(e.error, &file):
+		return fmt.Sprintf("%s: %v", file.Op, file.Err)
+	}
+	cause := e.error
+	for next := cause; next != nil; next = errors.Unwrap(next) {
+		cause = next
+	}
+	return fmt.Sprintf("the store to migrate from failed with %T", cause)
 }
 
 // Codes of the server's errors, as in its src/mongo/base/error_codes.yml.

@@ -42,7 +42,7 @@ func (s *Store) takeOver(r *http.Request, session *sessions.Session, st *state, 
 		return errCookie
 	default:
 		// The session may be there: an outage of the old store logs nobody out.
-		st.err = fmt.Errorf("mongostore: load session to migrate: %w", unavailable(err))
+		st.err = fmt.Errorf("mongostore: load session to migrate: %w: %w", ErrUnavailable, foreign{err})
 		return st.err
 	}
 }
@@ -68,8 +68,8 @@ func (s *Store) removeOld(ctx context.Context, st *state) (err error) {
 	r := from.request.WithContext(context.WithoutCancel(ctx))
 	if err = s.cfg.MigrateFrom.Save(r, nowhere{}, from.session); err != nil {
 		s.logger().WarnContext(ctx, "mongostore: migrated session not removed from the store it came from",
-			"error", err, "collection", s.coll.Name())
-		return err
+			"error", foreign{err}, "collection", s.coll.Name())
+		return foreign{err}
 	}
 	return nil
 }

@@ -2,9 +2,11 @@ package mongostore_test
 
 import (
 	"errors"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"strings"
@@ -223,6 +225,48 @@ func TestMigrateRemoveFails(t *testing.T) {
 	}
 	b.logout()
 	if log := f.text.String(); !strings.Contains(log, "not removed from the store it came from") {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// TestMigrateTellsNoID: the old store's files are named after its sessions, whose cookies still work.
+func TestMigrateTellsNoID(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	old := sessions.NewFilesystemStore(dir, signingKey)
+	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	b := f.browser()
+	w := httptest.NewRecorder()
+	before, err := old.New(b.request(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Save(b.request(), w, before); err != nil {
+		t.Fatal(err)
+	}
+	b.receive(w)
+	session := b.load()
+
+	// From now on the file can be neither read nor removed.
+	file := filepath.Join(dir, "session_"+before.ID)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(file, "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, errLoad := f.store.New(b.request(), name)
+	errRemove := f.store.Remove(t.Context(), session)
+	for _, err := range []error{errLoad, errRemove} {
+		var cause *fs.PathError
+		if !errors.Is(err, mongostore.ErrUnavailable) || !errors.As(err, &cause) {
+			t.Fatalf("error: %v", err)
+		}
+		if strings.Contains(err.Error(), before.ID) || !strings.Contains(err.Error(), cause.Err.Error()) {
+			t.Errorf("error: %v", err)
+		}
+	}
+	if log := f.text.String(); strings.Contains(log, before.ID) || !strings.Contains(log, "not removed from the store it came from") {
 		t.Errorf("log: %s", log)
 	}
 }
