@@ -38,8 +38,16 @@ func (m metrics) New(r *http.Request, name string) (*sessions.Session, error) {
 }
 
 func (m metrics) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
+	return m.count(session, func() error { return m.Store.Save(r, w, session) })
+}
+
+func (m metrics) Renew(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
+	return m.count(session, func() error { return m.Store.Renew(r, w, session) })
+}
+
+func (m metrics) count(session *sessions.Session, save func() error) error {
 	isFirst, isLast := session.ID == "", session.Options.MaxAge < 0
-	err := m.Store.Save(r, w, session)
+	err := save()
 	switch {
 	case errors.Is(err, mongostore.ErrGone):
 		m.counts.Add("gone", 1)
@@ -81,14 +89,18 @@ func Example_metrics() {
 			meanwhile()
 		}
 		session.Values["last"] = r.URL.Path
-		if err := session.Save(r, w); err != nil {
+		save := store.Save
+		if r.URL.Path == "/login" {
+			save = store.Renew
+		}
+		if err := save(r, w, session); err != nil {
 			http.Error(w, "not saved", http.StatusServiceUnavailable)
 		}
 	})
 
 	ada := newVisitor(site)
-	ada.get("/")
-	ada.get("/")
+	ada.get("/login") // creates her session
+	ada.get("/login") // gives it a fresh ID
 	meanwhile = func() { copyOf(ada).get("/logout") }
 	ada.get("/slow")
 

@@ -25,7 +25,7 @@ import (
 	"github.com/mongostore/mongostore"
 )
 
-var soakTime = flag.Duration("soak", 10*time.Second, "how long the soak lasts")
+var soakTime = flag.Duration("soak", time.Minute, "how long the soak lasts")
 
 const (
 	soakSessions = 10_000
