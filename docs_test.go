@@ -409,6 +409,26 @@ func TestStepsAreListed(t *testing.T) {
 	}
 }
 
+// TestWorkflowRunsTheGate: all of it, and the tests on the oldest Go that go.mod allows.
+func TestWorkflowRunsTheGate(t *testing.T) {
+	t.Parallel()
+	workflow := page(t, ".github/workflows/ci.yml")
+	if !strings.Contains(workflow, "- run: bash .ci/run\n") {
+		t.Error("the workflow does not run the gate")
+	}
+	m := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(page(t, "go.mod"))
+	if m == nil || !strings.Contains(workflow, fmt.Sprintf("go: [%q,", m[1])) {
+		t.Errorf("the workflow does not run the oldest Go, %q", m)
+	}
+	for _, server := range regexp.MustCompile(`mongodb: \[(.*)\]`).FindAllStringSubmatch(workflow, -1) {
+		for version := range strings.SplitSeq(server[1], ", ") {
+			if listed := regexp.MustCompile(`(?m)^\| MongoDB .*\b` + strings.Trim(version, `"`) + `\b.* \| in the workflow`); !listed.MatchString(page(t, readme)) {
+				t.Errorf("MongoDB %s is tested, and not in the README", version)
+			}
+		}
+	}
+}
+
 // actions are the rights that commands need:
 // https://www.mongodb.com/docs/manual/reference/privilege-actions/
 var actions = map[string]string{

@@ -18,9 +18,11 @@ require (
 	github.com/labstack/echo-contrib/v5 v5.0.0
 	github.com/labstack/echo/v4 v4.16.0
 	github.com/labstack/echo/v5 v5.3.1
+	github.com/laziness-coders/mongostore v0.0.14
 	github.com/markbates/goth v1.82.0
 	github.com/mongostore/mongostore v0.0.0-00010101000000-000000000000
 	github.com/mongostore/mongostore/internal/mongotest v0.0.0-00010101000000-000000000000
+	go.mongodb.org/mongo-driver v1.17.3
 	go.mongodb.org/mongo-driver/v2 v2.9.3
 )
 
@@ -111,7 +113,6 @@ require (
 	github.com/xeipuuv/gojsonreference v0.0.0-20180127040603-bd5ef7bd5415 // indirect
 	github.com/xeipuuv/gojsonschema v1.2.0 // indirect
 	github.com/youmark/pkcs8 v0.0.0-20240726163527-a2c0da244d78 // indirect
-	go.mongodb.org/mongo-driver v1.17.3 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
 	go.opentelemetry.io/otel v1.38.0 // indirect
 	go.opentelemetry.io/otel/exporters/otlp/otlptrace v1.28.0 // indirect

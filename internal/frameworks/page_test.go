@@ -14,6 +14,7 @@ var (
 	codeBlock  = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
 	versionRow = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (v[^ ]+) \\|$")
 	function   = regexp.MustCompile(`(?m)^func (?:\([^)]*\) )?(\w+)\(`)
+	imports    = regexp.MustCompile(`(?ms)^import \(.*?^\)$`)
 )
 
 // The code on the page is that which the tests execute, to the letter.
@@ -45,6 +46,9 @@ func TestPageShowsTheCode(t *testing.T) {
 	// And the other way round: nothing is executed that a reader would look for in vain. The code
 	// of echo v4 differs by an asterisk.
 	for file, source := range sources {
+		if file != "echo4.go" && !strings.Contains(shown.String(), imports.FindString(source)+"\n") {
+			t.Errorf("%s: its imports are not on the page", file)
+		}
 		for _, found := range function.FindAllStringSubmatch(source, -1) {
 			if file != "echo4.go" && !strings.Contains(shown.String(), found[0]) {
 				t.Errorf("%s: the function %s is not on the page", file, found[1])
