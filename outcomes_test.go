@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -18,6 +19,9 @@ import (
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/mongostore/mongostore"
 )
@@ -34,6 +38,7 @@ type operation struct {
 	column  string // on the page
 	command string
 	nth     int // as many commands of the name pass before
+	stalls  int // how many of its commands can wait for Timeout, each; 1 if 0
 	do      func(*cell) error
 	ends    bool               // it is meant to end the session
 	results map[string]outcome // by the letters of the table
@@ -108,8 +113,8 @@ var allOperations = []operation{
 	{name: "touch", group: "touch (`Save`, unchanged)", column: "touch", command: "update", do: (*cell).save, results: touching},
 	{name: "logout", group: "log out (`Save`, `MaxAge` < 0)", column: "log out", command: "delete", do: (*cell).save, results: loggingOut, ends: true},
 	{name: "remove", group: "`Remove`, `Revoke`, `RevokeAll`", column: "`Remove`", command: "delete", do: (*cell).remove, results: removing, ends: true},
-	{name: "renew insert", group: "`Renew`", column: "`Renew`: making the new document", command: "insert", do: (*cell).renew, results: renewing},
-	{name: "renew mark", group: "`Renew`", column: "`Renew`: the decision", command: "update", do: (*cell).renew, results: renewing},
+	{name: "renew insert", group: "`Renew`", column: "`Renew`: making the new document", command: "insert", stalls: 2, do: (*cell).renew, results: renewing},
+	{name: "renew mark", group: "`Renew`", column: "`Renew`: the decision", command: "update", stalls: 3, do: (*cell).renew, results: renewing},
 	{name: "renew delete", group: "`Renew`", column: "`Renew`: deleting the old document", command: "delete", do: (*cell).renew, results: renewing},
 	{name: "revoke", group: "`Remove`, `Revoke`, `RevokeAll`", column: "`Revoke`", command: "delete", do: (*cell).revoke, results: removing, ends: true},
 	{name: "revokeAll", group: "`Remove`, `Revoke`, `RevokeAll`", column: "`RevokeAll`", command: "delete", do: (*cell).revokeAll, results: removing, ends: true},
@@ -122,6 +127,8 @@ type fault struct {
 	text   string // on the page
 	waits  bool   // until Timeout
 	inject func(*cell)
+
+	careless bool // the store's writes are unacknowledged
 
 	// The letters, one for each operation, and dashes between groups of them. What
 	// cannot be has a dot; a fault that cannot be has no letters.
@@ -341,10 +348,17 @@ var faultsToInject = []fault{
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
 	server(t)
-	sum := &tally{letters: map[string]string{}}
+	sum := &tally{letters: map[string]string{}, careless: map[string]outcome{}, indexes: map[string][]string{}}
 	// Cells that wait for a timeout need no processor meanwhile.
 	waiting, busy := make(chan struct{}, 32), make(chan struct{}, 4)
 	var cells sync.WaitGroup
+	run := func(slots chan struct{}, where string, test func(*testing.T)) {
+		cells.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			t.Run(where, test)
+		})
+	}
 	start, total := time.Now(), 0
 	for _, waits := range []bool{true, false} {
 		for i := range faultsToInject {
@@ -368,35 +382,56 @@ func TestOutcomes(t *testing.T) {
 					if waits {
 						slots = waiting
 					}
-					cells.Go(func() {
-						slots <- struct{}{}
-						defer func() { <-slots }()
-						where := cellName(fault, op, set)
-						t.Run(where, func(t *testing.T) {
-							c := newCell(t, fault, op, set)
-							letter := c.run(want)
-							if op.results[letter].cookie != "" && letter != want && !t.Failed() {
-								// The driver repeats a command once, and on a busy machine its own
-								// clearing of the pool may meet the repetition. Nothing is wrong
-								// with what the store made of that, or the test had failed.
-								t.Logf("%s was seen, not %s: trying again", wordOf(letter), wordOf(want))
-								c = newCell(t, fault, op, set)
-								letter = c.run(want)
-							}
-							if letter != want {
-								t.Errorf("%s was seen, but the table says %s: %v", wordOf(letter), wordOf(want), op.results[want])
-							}
-							sum.add(where, letter, c)
-						})
+					where := cellName(fault, op, set)
+					run(slots, where, func(t *testing.T) {
+						c := newCell(t, fault, op, set)
+						letter := c.run(want)
+						for attempt := 1; attempt < 3 && !t.Failed() && (letter != want || c.slow()); attempt++ {
+							// The driver repeats a command once, and on a busy machine its own
+							// clearing of the pool may meet the repetition. Nothing is wrong
+							// with what the store made of that, or the test had failed.
+							t.Logf("%s was seen, not %s, in %v: trying again", wordOf(letter), wordOf(want), c.took)
+							c = newCell(t, fault, op, set)
+							letter = c.run(want)
+						}
+						if letter != want {
+							t.Errorf("%s was seen, but the table says %s: %v", wordOf(letter), wordOf(want), op.results[want])
+						}
+						if c.slow() {
+							t.Errorf("the call took %v, more than %v", c.took, c.limit())
+						}
+						sum.add(where, letter, c)
 					})
 				}
 			}
 		}
 	}
+	for _, set := range []string{"", "rs"} {
+		for i := range unacknowledgedWrites {
+			row := &unacknowledgedWrites[i]
+			where := cellName(unacknowledgedFault, &row.operation, set)
+			run(busy, where, func(t *testing.T) {
+				seen := newCell(t, unacknowledgedFault, &row.operation, set).runCareless(row.want)
+				sum.mu.Lock()
+				defer sum.mu.Unlock()
+				sum.careless[where] = seen
+			})
+		}
+	}
+	for i := range indexFaults {
+		row := &indexFaults[i]
+		run(busy, "indexes/"+row.text, func(t *testing.T) {
+			seen := row.run(t)
+			sum.mu.Lock()
+			defer sum.mu.Unlock()
+			sum.indexes[row.text] = seen
+		})
+	}
 	cells.Wait()
 	t.Logf("%d cells, %d faults injected, the longest call took %v, all %v", len(sum.letters), sum.faults, sum.longest, time.Since(start).Round(time.Millisecond))
-	if !t.Failed() && len(sum.letters) == total { // all that there are, without -run
-		checkPage(t, "faults.md", faultsPage(sum.letters))
+	all := len(sum.letters) == total && len(sum.careless) == 2*len(unacknowledgedWrites) && len(sum.indexes) == len(indexFaults)
+	if !t.Failed() && all { // without -run
+		checkPage(t, "faults.md", faultsPage(sum))
 	}
 }
 
@@ -421,6 +456,9 @@ type tally struct {
 	letters map[string]string // by the cell's name
 	faults  int
 	longest time.Duration
+
+	careless map[string]outcome  // of unacknowledged writes, by the cell's name
+	indexes  map[string][]string // the page's words for the faults of indexes, by what happens
 }
 
 func (s *tally) add(where, letter string, c *cell) {
@@ -430,6 +468,10 @@ func (s *tally) add(where, letter string, c *cell) {
 	s.faults += c.f.wire.count() + c.server.count()
 	s.longest = max(s.longest, c.took)
 }
+
+// slack is what a busy machine may take on top of what a call waits for. It is less than a
+// Timeout that is doubled twice adds.
+const slack = 2500 * time.Millisecond
 
 // cell is one operation in the face of one fault.
 type cell struct {
@@ -482,6 +524,9 @@ func newCell(t *testing.T, fault *fault, op *operation, set string) *cell {
 	if fault.waits {
 		timeout = soon
 	}
+	if fault.careless {
+		c.f.cfg.Client = c.server.client(c.f, func(o *options.ClientOptions) { o.SetWriteConcern(writeconcern.Unacknowledged()) })
+	}
 	c.f.store = c.f.openWith(timeout)
 	c.b.store = c.f.store
 	c.session = c.patientLoad(c.b)
@@ -491,7 +536,7 @@ func newCell(t *testing.T, fault *fault, op *operation, set string) *cell {
 		c.session.Values["user"], c.session.Values["card"], c.session.Values["n"] = "ada", cardNumber, 2
 	case "logout":
 		c.session.Options.MaxAge = -1
-	case "update", "renew insert", "renew mark", "renew delete":
+	case "update", "persist", "renew insert", "renew mark", "renew delete":
 		c.session.Values["n"] = 2
 	}
 	return c
@@ -535,6 +580,10 @@ func (c *cell) save() error   { return c.f.store.Save(c.request(), c.w, c.sessio
 func (c *cell) renew() error  { return c.f.store.Renew(c.request(), c.w, c.session) }
 func (c *cell) remove() error { return c.f.store.Remove(c.ctx, c.session) }
 func (c *cell) revoke() error { return c.f.store.Revoke(c.ctx, hashOf(c.oldID)) }
+
+func (c *cell) persist() error {
+	return c.f.store.Persist(c.ctx, c.session)
+}
 
 func (c *cell) revokeAll() error {
 	_, err := c.f.store.RevokeAll(c.ctx, "ada")
@@ -656,6 +705,16 @@ func (c *cell) call() error {
 	c.b.receive(c.w)
 	return err
 }
+
+// limit is what the call may take, on a busy machine: Timeout for each command that waits.
+func (c *cell) limit() time.Duration {
+	if !c.fault.waits {
+		return patience
+	}
+	return time.Duration(max(c.op.stalls, 1))*soon + slack
+}
+
+func (c *cell) slow() bool { return c.took > c.limit() }
 
 // cookie says what the browser was sent, and the ID in it if there is one.
 func (c *cell) cookie() (kind, id string) {
@@ -821,6 +880,185 @@ func (c *cell) again(failed outcome) {
 	}
 }
 
+// errNoWish is the outcome's error of an unacknowledged write.
+var errNoWish = errors.New("the write concern is unacknowledged")
+
+var unacknowledgedFault = &fault{name: "unacknowledged", careless: true}
+
+// unacknowledgedWrites is what comes of a write that was sent without the wish for an answer:
+// it is carried out, and is not reported as done.
+var unacknowledgedWrites = []struct {
+	operation
+	want outcome
+}{
+	{operation{name: "load", column: "load", do: (*cell).load}, outcome{nil, "none", false, "old", "n=1"}},
+	{operation{name: "create", column: "create", do: (*cell).save}, outcome{errNoWish, "none", false, "fresh", "out"}},
+	{operation{name: "update", column: "update", do: (*cell).save}, outcome{errNoWish, "none", false, "new", "n=2"}},
+	{operation{name: "persist", column: "update by `Persist`", do: (*cell).persist}, outcome{errNoWish, "none", false, "new", "n=2"}},
+	{operation{name: "touch", column: "touch", do: (*cell).save}, outcome{errNoWish, "none", false, "new", "n=1"}},
+	{operation{name: "logout", column: "log out", do: (*cell).save}, outcome{errNoWish, "none", false, "", "out"}},
+	{operation{name: "remove", column: "`Remove`", do: (*cell).remove}, outcome{errNoWish, "none", false, "", "out"}},
+	{operation{name: "renew insert", column: "`Renew`", do: (*cell).renew}, outcome{errNoWish, "none", false, "old", "n=1"}},
+	{operation{name: "revoke", column: "`Revoke`", do: (*cell).revoke}, outcome{errNoWish, "none", false, "", "out"}},
+	{operation{name: "revokeAll", column: "`RevokeAll`", do: (*cell).revokeAll}, outcome{errNoWish, "none", false, "", "out"}},
+}
+
+// runCareless does the operation with a store whose writes are unacknowledged.
+func (c *cell) runCareless(want outcome) outcome {
+	var got outcome
+	c.logged = len(c.f.text.String())
+	err := c.call()
+	if err != nil {
+		got.err = errNoWish
+		if !strings.Contains(err.Error(), "unacknowledged") || errors.Is(err, away) || errors.Is(err, mongostore.ErrGone) || errors.Is(err, mongostore.ErrNotFound) {
+			c.t.Errorf("error: %v", err)
+		}
+	}
+	got.cookie, _ = c.cookie()
+	// What was sent may still be on its way.
+	const longEnough = 10
+	for steady, deadline := 0, time.Now().Add(patience); steady < longEnough && time.Now().Before(deadline); {
+		if steady++; c.stored() != want.stored {
+			steady = 0
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	got.next, got.stored, got.warned = c.next(), c.stored(), c.warned()
+	if got != want {
+		c.t.Errorf("seen: %v; %v\nwant: %v", got, err, want)
+	}
+	return got
+}
+
+// indexFault is an answer to the command that makes the TTL index.
+type indexFault struct {
+	text   string // on the page
+	rule   rule
+	theirs bson.A // the indexes that there are; nil if they cannot be listed
+	swept  bool   // the store deletes expired sessions itself
+}
+
+var indexFaults = []indexFault{
+	{"IndexOptionsConflict (85): the index has another `expireAfterSeconds`", refusing(85, "IndexOptionsConflict"), expiryIndex(bson.E{Key: "expireAfterSeconds", Value: 3600}), true},
+	{"IndexOptionsConflict (85): the index is no TTL index", refusing(85, "IndexOptionsConflict"), expiryIndex(), true},
+	{"IndexOptionsConflict (85): the index is there, under another name", refusing(85, "IndexOptionsConflict"), expiryIndex(bson.E{Key: "expireAfterSeconds", Value: 0}), false},
+	{"IndexKeySpecsConflict (86): the name is taken by an index that is no TTL index", refusing(86, "IndexKeySpecsConflict"), expiryIndex(), true},
+	{"Unauthorized (13)", refusing(13, "Unauthorized"), nil, true},
+	{"Unauthorized (13), but somebody else has made the index", refusing(13, "Unauthorized"), expiryIndex(bson.E{Key: "expireAfterSeconds", Value: 0}), false},
+	{"NotImplemented (238)", refusing(238, "NotImplemented"), nil, true},
+	{"None: the connection breaks", rule{kind: refuse}, nil, false},
+}
+
+func refusing(code int, codeName string) rule {
+	return rule{kind: answer, reply: refusal(code, codeName)}
+}
+
+func expiryIndex(rest ...bson.E) bson.A {
+	return bson.A{append(bson.D{{Key: "v", Value: 2}, {Key: "key", Value: bson.D{{Key: "expiresAt", Value: 1}}}, {Key: "name", Value: "theirs"}}, rest...)}
+}
+
+var logMessage = regexp.MustCompile(`level=WARN msg="mongostore: ([^"]*)"`)
+
+// run returns the words of the page: what Open and EnsureIndexes return, what the first save
+// of a store from New returns, the warning, and what becomes of expired sessions.
+func (i *indexFault) run(t *testing.T) []string {
+	f := setup(t)
+	f.wire.on("createIndexes", i.rule)
+	f.wire.on("listIndexes", refusing(13, "Unauthorized"))
+	if i.theirs != nil {
+		f.wire.on("listIndexes", rule{kind: answer, reply: bson.D{{Key: "ok", Value: 1}, {Key: "cursor", Value: bson.D{
+			{Key: "id", Value: int64(0)}, {Key: "ns", Value: "a.b"}, {Key: "firstBatch", Value: i.theirs},
+		}}}})
+	}
+	f.cfg.Cleanup = mongostore.TTLIndex
+	opened, errOpen := mongostore.Open(t.Context(), f.cfg, signingKey)
+	if errOpen != nil {
+		t.Fatal(errOpen)
+	}
+	warnings := logMessage.FindAllStringSubmatch(f.text.String(), -1)
+	warning := ""
+	for _, w := range warnings {
+		warning += w[1]
+	}
+	if len(warnings) > 1 {
+		t.Errorf("warnings: %s", f.text)
+	}
+	if log := f.text.String(); strings.Contains(log, "collMod") || strings.Contains(log, "dropIndex") {
+		warning += " (with the command that mends the index)"
+	}
+	errEnsure := opened.EnsureIndexes(t.Context())
+	made, err := mongostore.New(f.connect().Database(f.coll.Database().Name()).Collection(f.coll.Name()), signingKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errSave error
+	expired := ""
+	for _, store := range []*mongostore.Store{opened, made} {
+		t.Cleanup(func() { _ = store.Close(context.WithoutCancel(t.Context())) })
+		seed(t, f, 1, time.Now().Add(-time.Minute))
+		save := func() {
+			b := f.browser()
+			b.store = store
+			if _, err := b.save(b.load()); err != nil {
+				errSave = err
+			}
+		}
+		seen := i.swept
+		save()
+		if i.swept {
+			eventually(t, "expired sessions are swept", func() bool {
+				save() // the sweep is on the back of one
+				return f.expired() == 0
+			})
+		} else {
+			<-time.After(200 * time.Millisecond)
+			save()
+			<-time.After(200 * time.Millisecond)
+			seen = f.expired() == 0
+		}
+		switch {
+		case seen != i.swept:
+			t.Errorf("expired sessions are swept: %t", seen)
+		case seen:
+			expired = "swept"
+		case errEnsure == nil:
+			expired = "left to the server's index"
+		default:
+			expired = "stay until the index is made"
+		}
+		if _, err := f.coll.DeleteMany(t.Context(), bson.D{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return []string{errorWords(errOpen), errorWords(errEnsure), errorWords(errSave), warning, expired}
+}
+
+// expired tells how many sessions there are that have expired.
+func (f *fixture) expired() (n int) {
+	f.t.Helper()
+	for _, doc := range f.documents() {
+		if !doc.Lookup("expiresAt").Time().After(time.Now()) {
+			n++
+		}
+	}
+	return n
+}
+
+// errorWords tells an error of an index to a reader.
+func errorWords(err error) string {
+	var server mongo.CommandError
+	switch {
+	case err == nil:
+		return "`nil`"
+	case errors.Is(err, away):
+		return "`ErrUnavailable`"
+	case errors.As(err, &server):
+		return fmt.Sprintf("the server's error %d", server.Code)
+	default:
+		return "another error"
+	}
+}
+
 // checkPage compares a page of the documentation with what a test has made of it.
 func checkPage(t *testing.T, file, want string) {
 	t.Helper()
@@ -848,11 +1086,12 @@ const pageHead = `# What happens when the database fails
 Every fault here is injected into the connection, or into a server's answers, at each
 command that an operation sends; then the caller's error, the visitor's cookie, the log, the
 database and the visitor's next request are looked at. In no case does a call outlast
-` + "`Config.Timeout`" + ` for each command that it sends, panic, set a cookie for what is not stored,
-report a success that was none, log anybody in again, or tell an ID or a value in an error or the log.
+` + "`Config.Timeout`" + ` for each command that it waits for (one, and up to three of a ` + "`Renew`" + `), panic,
+set a cookie for what is not stored, report a success that was none, log anybody in again, or tell
+an ID or a value in an error or the log.
 After the fault the next request goes on as if there had been none.
 
-What a cell of the two tables below means:
+What a cell of the next two tables means:
 
 `
 
@@ -866,11 +1105,29 @@ Notes:
   and then stays away for longer than ` + "`Timeout`" + `. The document that remains is dead.
 - After an *unsure* change the application may save again: the same change, twice, is the same.
   Under ` + "`Reject`" + ` it may find itself in conflict with itself, which is an ` + "`ErrConflict`" + `.
-- A replica set differs in that the driver repeats what it may repeat. A sharded cluster is like a
-  replica set. ` + "`RevokeAll`" + ` deletes many documents by one command, which no driver repeats: call
-  it again.
-- Where the indexes cannot be made, ` + "`Open`" + ` warns and works; see the package's documentation of
-  ` + "`Cleanup`" + `.
+- A replica set differs in that the driver repeats what it may repeat. A sharded cluster is
+  not tested; by [MongoDB's documentation](https://www.mongodb.com/docs/manual/core/retryable-writes/)
+  the driver repeats writes there too. ` + "`RevokeAll`" + ` deletes many documents by one command, which
+  no driver repeats: call it again.
+`
+
+const pageUnacknowledged = `
+## When writes are not acknowledged
+
+A write concern of ` + "`w: 0`" + ` in the URI is an error of ` + "`Open`" + `. With a client or a collection that has
+it, every write of a session fails, with an error that says so and is none of those to test for. No
+cookie is set and none expires. But what the driver sent is carried out, so far as the server
+can, and is not repeated. Seen alike on a standalone server and on a replica set:
+
+`
+
+const pageIndexes = `
+## When an index cannot be made
+
+` + "`Open`" + ` and ` + "`EnsureIndexes`" + ` make the indexes, and so does a store from ` + "`New`" + ` in the background
+of its first save. A server that refuses the TTL index is warned about, and the store sweeps
+expired sessions in the background of saves. They are not read, whether deleted or not.
+
 `
 
 // words are what the page calls the letters, in its order.
@@ -888,7 +1145,7 @@ func wordOf(letter string) string {
 }
 
 // faultsPage makes the page of what the cells have seen.
-func faultsPage(letters map[string]string) string {
+func faultsPage(sum *tally) string {
 	var page strings.Builder
 	page.WriteString(pageHead)
 	writeRow(&page, "operation", "cell", "the caller gets", "the cookie", "the log", "the database, in the end", "the next request")
@@ -908,9 +1165,23 @@ func faultsPage(letters map[string]string) string {
 	}
 	for _, set := range []string{"", "rs"} {
 		page.WriteString(map[string]string{"": "\n## On a standalone server\n\n", "rs": "\n## On a replica set\n\n"}[set])
-		writeTable(&page, letters, set)
+		writeTable(&page, sum.letters, set)
 	}
 	page.WriteString(pageFoot)
+	page.WriteString(pageUnacknowledged)
+	writeRow(&page, "operation", "the caller gets", "the cookie", "the log", "the database, in the end", "the next request")
+	writeRow(&page, slices.Repeat([]string{"---"}, 6)...)
+	for i := range unacknowledgedWrites {
+		op := &unacknowledgedWrites[i].operation
+		seen := sum.careless[cellName(unacknowledgedFault, op, "")] // as on a replica set: both are as wanted
+		writeRow(&page, append([]string{op.column}, seen.words(op.name == "create")...)...)
+	}
+	page.WriteString(pageIndexes)
+	writeRow(&page, "the server's answer", "`Open`", "`EnsureIndexes`", "the first `Save`", "the warning", "expired sessions")
+	writeRow(&page, slices.Repeat([]string{"---"}, 6)...)
+	for i := range indexFaults {
+		writeRow(&page, append([]string{indexFaults[i].text}, sum.indexes[indexFaults[i].text]...)...)
+	}
 	return page.String()
 }
 
@@ -954,8 +1225,12 @@ func writeRow(page *strings.Builder, cells ...string) {
 // words tells an outcome to a reader.
 func (o outcome) words(created bool) []string {
 	caller, log := "`nil`", ""
-	if o.err != nil {
+	switch o.err {
+	case nil:
+	case away:
 		caller = "`ErrUnavailable`"
+	default:
+		caller = "an error: " + o.err.Error()
 	}
 	if o.warned {
 		log = "a warning"

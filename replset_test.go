@@ -7,8 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +18,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/mongostore/mongostore"
 )
@@ -700,64 +697,6 @@ func TestOpenWithoutIndexes(t *testing.T) {
 					t.Errorf("values: %v", s.Values)
 				}
 			})
-		}
-	}
-}
-
-// TestUnacknowledgedOperations: nothing that was sent without the wish for an answer is
-// reported as done.
-func TestUnacknowledgedOperations(t *testing.T) {
-	t.Parallel()
-	for _, set := range []string{"", "rs"} {
-		f, s := setupScripted(t, set)
-		f.cfg.Client = s.client(f, func(o *options.ClientOptions) { o.SetWriteConcern(writeconcern.Unacknowledged()) })
-		careless := f.open()
-		for what, do := range map[string]func(*browser, *sessions.Session, http.ResponseWriter) error{
-			"create": func(b *browser, _ *sessions.Session, w http.ResponseWriter) error {
-				session, err := careless.New(httptest.NewRequest(http.MethodGet, "/", nil), name)
-				if err != nil {
-					return nil // which is not what is wanted
-				}
-				return careless.Save(b.request(), w, session)
-			},
-			"update": func(b *browser, s *sessions.Session, w http.ResponseWriter) error {
-				s.Values["n"] = 2
-				return careless.Save(b.request(), w, s)
-			},
-			"touch": func(b *browser, s *sessions.Session, w http.ResponseWriter) error {
-				s.Options.MaxAge = 60
-				return careless.Save(b.request(), w, s)
-			},
-			"logout": func(b *browser, s *sessions.Session, w http.ResponseWriter) error {
-				s.Options.MaxAge = -1
-				return careless.Save(b.request(), w, s)
-			},
-			"renew": func(b *browser, s *sessions.Session, w http.ResponseWriter) error {
-				return careless.Renew(b.request(), w, s)
-			},
-			"persist": func(_ *browser, s *sessions.Session, _ http.ResponseWriter) error {
-				s.Values["n"] = 2
-				return careless.Persist(t.Context(), s)
-			},
-			"remove": func(_ *browser, s *sessions.Session, _ http.ResponseWriter) error {
-				return careless.Remove(t.Context(), s)
-			},
-			"revoke": func(_ *browser, s *sessions.Session, _ http.ResponseWriter) error {
-				return careless.Revoke(t.Context(), hashOf(s.ID))
-			},
-		} {
-			b := f.browser().login()
-			session, err := careless.New(b.request(), name)
-			if err != nil || session.IsNew {
-				t.Fatalf("%s: load: %v", what, err)
-			}
-			w := httptest.NewRecorder()
-			if err := do(b, session, w); err == nil || !strings.Contains(err.Error(), "unacknowledged") || errors.Is(err, mongostore.ErrUnavailable) {
-				t.Errorf("%s: %v", what, err)
-			}
-			if w.Header()["Set-Cookie"] != nil {
-				t.Errorf("%s: a cookie is set", what)
-			}
 		}
 	}
 }
