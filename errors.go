@@ -11,7 +11,8 @@ import (
 )
 
 // The errors to test for with [errors.Is]. What the methods return wraps one of
-// these, and the cause beside it, if there is one.
+// these, and the cause beside it, if there is one; or none of them, where the application
+// is at fault: a value, an argument or a setting that cannot be used.
 var (
 	// ErrGone is returned by [Store.Save], [Store.Renew] and [Store.Persist]
 	// when the session was removed, or has expired, since it was loaded.

@@ -260,8 +260,9 @@ var _ sessions.Store = (*Store)(nil)
 // when its cookies have expired.
 //
 // The collection's write concern is respected, so it should be the majority's, as it is by
-// default since MongoDB 5.0; an unacknowledged one (w=0) makes saves fail. Reads go to
-// the primary, whatever the collection prefers. The client stays the application's.
+// default since MongoDB 5.0; an unacknowledged one (w=0) makes saves fail, though the server
+// may carry them out. Reads go to the primary, whatever the collection prefers. The client
+// stays the application's.
 //
 // It fails on a nil collection, no keys, an empty key, and an encryption key of a
 // length that AES does not have.
@@ -700,7 +701,8 @@ func corrupt(err error) error {
 // [ErrConflict], [ErrTooLarge], [ErrUnavailable], also when the visitor has left and
 // the request's context ended, the error of the load if that had failed, and
 // others for what cannot be stored (a value that gob refuses, which the error
-// names) or made a cookie of. On every error the cookie stays as it is.
+// names) or made a cookie of, and for every write, a removal included, under the
+// write concern w: 0. On every error the cookie stays as it is.
 func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
 	return s.respond(r, w, session, false)
 }
