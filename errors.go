@@ -85,7 +85,7 @@ func (e foreign) Error() string {
 	var file *fs.PathError
 	switch {
 	case errors.As(e.error, &server):
-		return discreet{e.error}.Error()
+		return discreet(e).Error()
 	case errors.As(e.error, &file):
 		return fmt.Sprintf("%s: %v", file.Op, file.Err)
 	}

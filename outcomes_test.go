@@ -1225,9 +1225,9 @@ func writeRow(page *strings.Builder, cells ...string) {
 // words tells an outcome to a reader.
 func (o outcome) words(created bool) []string {
 	caller, log := "`nil`", ""
-	switch o.err {
-	case nil:
-	case away:
+	switch {
+	case o.err == nil:
+	case errors.Is(o.err, away):
 		caller = "`ErrUnavailable`"
 	default:
 		caller = "an error: " + o.err.Error()
