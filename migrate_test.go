@@ -93,15 +93,7 @@ func TestMigrateLogout(t *testing.T) {
 	old := sessions.NewFilesystemStore(dir, signingKey)
 	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
 	b := f.browser()
-	w := httptest.NewRecorder()
-	before, err := old.Get(b.request(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := old.Save(b.request(), w, before); err != nil {
-		t.Fatal(err)
-	}
-	b.receive(w)
+	b.loginAt(old)
 	b.logout()
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("files left: %v, %v", left, err)
@@ -128,6 +120,22 @@ func TestMigrateNothing(t *testing.T) {
 	if s := b.load(); s.Values["user"] != "ada" {
 		t.Errorf("own session: %v", s.Values)
 	}
+}
+
+// loginAt makes a session at a store that is to be migrated from.
+func (b *browser) loginAt(old sessions.Store) *sessions.Session {
+	b.f.t.Helper()
+	w := httptest.NewRecorder()
+	session, err := old.New(b.request(), name)
+	if err != nil {
+		b.f.t.Fatal(err)
+	}
+	session.Values["user"] = "ada"
+	if err := old.Save(b.request(), w, session); err != nil {
+		b.f.t.Fatal(err)
+	}
+	b.receive(w)
+	return session
 }
 
 // brokenStore is a store whose database is away.
@@ -208,15 +216,7 @@ func TestMigrateRemoveFails(t *testing.T) {
 	old := sessions.NewFilesystemStore(t.TempDir(), signingKey)
 	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = fullDisk{old} })
 	b := f.browser()
-	w := httptest.NewRecorder()
-	before, err := old.New(b.request(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := old.Save(b.request(), w, before); err != nil {
-		t.Fatal(err)
-	}
-	b.receive(w)
+	b.loginAt(old)
 	session := b.load()
 	for range 2 {
 		if err := f.store.Remove(t.Context(), session); !errors.Is(err, errFull) {
@@ -236,15 +236,7 @@ func TestMigrateTellsNoID(t *testing.T) {
 	old := sessions.NewFilesystemStore(dir, signingKey)
 	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
 	b := f.browser()
-	w := httptest.NewRecorder()
-	before, err := old.New(b.request(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := old.Save(b.request(), w, before); err != nil {
-		t.Fatal(err)
-	}
-	b.receive(w)
+	before := b.loginAt(old)
 	session := b.load()
 
 	// From now on the file can be neither read nor removed.
@@ -277,16 +269,7 @@ func TestMigrateForgets(t *testing.T) {
 	old := sessions.NewCookieStore(signingKey)
 	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
 	b := f.browser()
-	before, err := old.New(b.request(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before.Values["user"] = "ada"
-	w := httptest.NewRecorder()
-	if err := old.Save(b.request(), w, before); err != nil {
-		t.Fatal(err)
-	}
-	b.receive(w)
+	b.loginAt(old)
 	var kept atomic.Int64
 	for range 100 {
 		session := b.load()

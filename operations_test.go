@@ -114,16 +114,7 @@ func TestWarningsAreSeen(t *testing.T) {
 			f.cfg.MigrateFrom = fullDisk{old}
 			b.store = f.open()
 			b.cookies = map[string]string{}
-			session, err := old.New(b.request(), name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			session.Values["user"] = "ada"
-			w := httptest.NewRecorder()
-			if err := old.Save(b.request(), w, session); err != nil {
-				t.Fatal(err)
-			}
-			b.receive(w)
+			b.loginAt(old)
 			b.do(func(*sessions.Session) {})
 		},
 	}
