@@ -106,17 +106,6 @@ func (s *Store) prepareIndexes(ctx context.Context) {
 	warn(s.ensureOwnerIndex(ctx), "mongostore: no index for the owners of sessions, so listing them is slow")
 }
 
-// refused reports whether the server will answer the same the next time.
-func refused(err error) bool {
-	return answered(err) && !hasCode(err, transientCodes...)
-}
-
-// transientCodes are what a server answers that is about to stop, to start or to
-// hand over, or has the index in the making.
-var transientCodes = []int{
-	6, 7, 24, 50, 64, 89, 91, 100, 112, 117, 133, 189, 262, 276, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436,
-}
-
 // EnsureIndexes makes the indexes that do not exist yet: under [TTLIndex] the
 // one that deletes expired sessions, and with [Config.OwnerKey] the one that
 // finds an owner's. [Open] does so, and a store from [New] at its first save;
@@ -274,31 +263,4 @@ func (s *Store) deleteBatch(ctx context.Context, expired bson.D) (n int64, more 
 	// Another request may just have prolonged one of them.
 	n, err = s.deleteDocuments(ctx, append(bson.D{{Key: fieldID, Value: bson.D{{Key: "$in", Value: ids}}}}, expired...))
 	return n, err == nil && len(found) == sweepBatch, err
-}
-
-// Count returns how many sessions are alive, of all names and owners, or
-// [ErrUnavailable]. The server goes through all of them.
-func (s *Store) Count(ctx context.Context) (int64, error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	n, err := s.coll.CountDocuments(ctx, s.live(time.Now()))
-	if err != nil {
-		return 0, fmt.Errorf("mongostore: count sessions: %w", unavailable(err))
-	}
-	return n, nil
-}
-
-// Close ends the store's background work, if there is any, tries once more to delete what
-// a logout could not, and disconnects the client if [Open] made it. It waits as long as
-// ctx allows; a second call returns nil. Call it after the last request. A store that
-// is not closed leaks nothing but a client that Open made.
-func (s *Store) Close(ctx context.Context) error {
-	first, err := s.tasks.close(ctx)
-	if first && s.client != nil {
-		err = errors.Join(err, s.client.Disconnect(ctx))
-	}
-	if err != nil {
-		return fmt.Errorf("mongostore: close store: %w", err)
-	}
-	return nil
 }

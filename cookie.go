@@ -260,3 +260,7 @@ func withdrawCookie(w http.ResponseWriter, line string) {
 		delete(header, "Set-Cookie")
 	}
 }
+
+func validName(name string) bool {
+	return (&http.Cookie{Name: name}).Valid() == nil //nolint:gosec // only its name is looked at
+}

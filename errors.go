@@ -128,3 +128,35 @@ func hasCode(err error, codes ...int) bool {
 	var server mongo.ServerError
 	return errors.As(err, &server) && slices.ContainsFunc(codes, server.HasErrorCode)
 }
+
+// refused reports whether the server will answer the same the next time.
+func refused(err error) bool {
+	return answered(err) && !hasCode(err, transientCodes...)
+}
+
+// transientCodes are what a server answers that is about to stop, to start or to
+// hand over, or has the index in the making.
+var transientCodes = []int{
+	6, 7, 24, 50, 64, 89, 91, 100, 112, 117, 133, 189, 262, 276, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436,
+}
+
+func corrupt(err error) error {
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
+
+// The writes of a save. Each leaves the state as the database acknowledged it, or as
+// it was.
+
+var errUnacknowledged = errors.New("the write concern is unacknowledged (w: 0)")
+
+// writeError says what a driver's error means for the caller of a save.
+func writeError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case hasCode(err, codeObjectTooLarge, codeUpdateTooLarge):
+		return fmt.Errorf("%w: %w", ErrTooLarge, discreet{err})
+	default:
+		return unavailable(err)
+	}
+}

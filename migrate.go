@@ -77,6 +77,8 @@ func (s *Store) removeOld(ctx context.Context, st *state) (err error) {
 // nowhere is a response that nobody gets.
 type nowhere struct{}
 
-func (nowhere) Header() http.Header         { return http.Header{} }
+func (nowhere) Header() http.Header { return http.Header{} }
+
 func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
-func (nowhere) WriteHeader(int)             {}
+
+func (nowhere) WriteHeader(int) {}

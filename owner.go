@@ -6,14 +6,10 @@ import (
 	"fmt"
 	"iter"
 	"math"
-	"reflect"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
@@ -36,58 +32,6 @@ type Info struct {
 // device" in a list.
 func (i Info) Is(session *sessions.Session) bool {
 	return session != nil && session.ID != "" && i.Key == keyOf(session.ID)
-}
-
-// encodeOwner gives the BSON value of an owner: a string, an integer, an ObjectID or
-// binary, whatever Go type it has. nil and the empty string are no owner, and a
-// value of kind 0.
-func encodeOwner(owner any) (value, error) {
-	if id, ok := owner.(bson.ObjectID); ok {
-		return value{bson.TypeObjectID, id[:]}, nil
-	}
-	v := reflect.ValueOf(owner)
-	switch {
-	case !v.IsValid():
-		return value{}, nil
-	case v.Kind() == reflect.String:
-		switch s := v.String(); {
-		case s == "":
-			return value{}, nil
-		case utf8.ValidString(s):
-			return value{bson.TypeString, appendString(nil, s)}, nil
-		default:
-			return value{}, errors.New("a string that is not UTF-8 cannot be an owner")
-		}
-	case v.CanInt():
-		return integerValue(v.Int()), nil
-	case v.CanUint():
-		if u := v.Uint(); u <= math.MaxInt64 {
-			return integerValue(int64(u)), nil
-		}
-		return value{}, errors.New("an integer above 63 bits cannot be an owner")
-	case (v.Kind() == reflect.Array || v.Kind() == reflect.Slice) && v.Type().Elem().Kind() == reflect.Uint8: // a UUID, say
-		if v.Len() == 0 {
-			return value{}, nil
-		}
-		b := make([]byte, v.Len())
-		for i := range b {
-			b[i] = byte(v.Index(i).Uint())
-		}
-		return value{bson.TypeBinary, appendBinary(nil, b)}, nil
-	}
-	return value{}, fmt.Errorf("a %T cannot be an owner: it takes a string, an integer, an ObjectID or bytes", owner)
-}
-
-func integerValue(i int64) value {
-	if i == int64(int32(i)) {
-		return value{bson.TypeInt32, appendInt32(nil, int32(i))}
-	}
-	return value{bson.TypeInt64, appendInt64(nil, i)}
-}
-
-// equal reports whether two encoded values are the same to the byte.
-func (v value) equal(w value) bool {
-	return v.kind == w.kind && string(v.data) == string(w.data)
 }
 
 // ownerOf gives the owner that a session's values name.
@@ -171,20 +115,6 @@ func (s *Store) eachSession(ctx context.Context, owner any, yield func(Info) boo
 	return nil
 }
 
-// find and advance bound each exchange with the server, but not what the caller
-// does between them.
-func (s *Store) find(ctx context.Context, filter any, opts ...options.Lister[options.FindOptions]) (*mongo.Cursor, error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	return s.coll.Find(ctx, filter, opts...)
-}
-
-func (s *Store) advance(ctx context.Context, cursor *mongo.Cursor) bool {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	return cursor.Next(ctx)
-}
-
 // parseInfo also reports whether the document is marked as moved.
 func (s *Store) parseInfo(doc bson.Raw) (info Info, moved bool, err error) {
 	own := -1
@@ -225,31 +155,6 @@ func (s *Store) parseInfo(doc bson.Raw) (info Info, moved bool, err error) {
 		}
 	}
 	return info, moved, err
-}
-
-// encodeDetails gives the BSON value of what Config.Describe told; of kind 0 if that is
-// nothing.
-func encodeDetails(details map[string]string) value {
-	if len(details) == 0 {
-		return value{}
-	}
-	clean := make(map[string]string, len(details))
-	for k, v := range details {
-		// They come from the request, where anything may stand.
-		clean[strings.ToValidUTF8(k, "\uFFFD")] = strings.ToValidUTF8(v, "\uFFFD")
-	}
-	data, kind, err := encodeMap(nil, clean, 0)
-	if err != nil {
-		return value{}
-	}
-	return value{kind, data}
-}
-
-func decodeDetails(v value) (map[string]string, error) {
-	if v.kind != bson.TypeEmbeddedDocument {
-		return nil, badTag(fieldDetails)
-	}
-	return decodeMap[string](v, 0)
 }
 
 // Revoke ends the session that [Info.Key] identifies. It returns nil if there is
@@ -310,17 +215,6 @@ func (s *Store) RevokeAll(ctx context.Context, owner any, except ...*sessions.Se
 	}
 }
 
-func (s *Store) deleteDocuments(ctx context.Context, filter any) (int64, error) {
-	res, err := s.coll.DeleteMany(ctx, filter)
-	if err != nil {
-		return 0, writeError(err)
-	}
-	if !res.Acknowledged {
-		return 0, errUnacknowledged
-	}
-	return res.DeletedCount, nil
-}
-
 // keyFor gives the _id of a session's document.
 func (s *Store) keyFor(session *sessions.Session) (string, error) {
 	if session == nil {
@@ -333,4 +227,16 @@ func (s *Store) keyFor(session *sessions.Session) (string, error) {
 		return "", errors.New("session is not stored here")
 	}
 	return st.record.key, nil
+}
+
+// Count returns how many sessions are alive, of all names and owners, or
+// [ErrUnavailable]. The server goes through all of them.
+func (s *Store) Count(ctx context.Context) (int64, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	n, err := s.coll.CountDocuments(ctx, s.live(time.Now()))
+	if err != nil {
+		return 0, fmt.Errorf("mongostore: count sessions: %w", unavailable(err))
+	}
+	return n, nil
 }

@@ -3,8 +3,8 @@ package mongostore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -51,20 +51,6 @@ func (s *Store) destroy(ctx context.Context, w http.ResponseWriter, session *ses
 	}
 	st.expireCookie(w, cookie)
 	return nil
-}
-
-// expireCookie adds an expiring cookie to the response, in the place of that of an earlier save.
-// Earlier ones of its kind stay: they are for another domain or path, or the visitor has a
-// new session since, whose cookie must remain the last one.
-func (st *state) expireCookie(w http.ResponseWriter, cookie *http.Cookie) {
-	earlier := st.cookie
-	if st.left {
-		earlier = ""
-		if slices.Contains(w.Header()["Set-Cookie"], cookie.String()) {
-			return
-		}
-	}
-	st.cookie, st.left = setCookie(w, cookie, earlier), true
 }
 
 // knownIDs returns the IDs that a removal has to delete the documents of.
@@ -222,4 +208,30 @@ func (s *Store) finishRemovals(ctx context.Context) {
 		}
 		s.removals.done(key)
 	}
+}
+
+// Remove deletes a session. It returns nil if the session is already gone, or was
+// never stored, and [ErrUnavailable] if the database fails; then the session may still
+// be there, and Remove can be called again. The browser keeps its cookie, which is worth
+// nothing.
+func (s *Store) Remove(ctx context.Context, session *sessions.Session) error {
+	if session == nil {
+		return errors.New("mongostore: remove session: session is nil")
+	}
+	st := s.states.of(session)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	ids := st.knownIDs(session)
+	for _, id := range ids {
+		if _, err := s.deleteDocument(ctx, byKey(keyOf(id))); err != nil {
+			return fmt.Errorf("mongostore: remove session: %w", err)
+		}
+	}
+	if len(ids) > 0 {
+		st.end()
+	}
+	if err := s.removeOld(ctx, st); err != nil {
+		return fmt.Errorf("mongostore: remove session: %w: %w", ErrUnavailable, err)
+	}
+	return nil
 }

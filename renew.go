@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 
 	"github.com/gorilla/sessions"
 )
@@ -178,48 +176,15 @@ func (s *Store) abandon(ctx context.Context, key string) {
 	}
 }
 
-// carryOver brings into rec what changed from base to theirs, save for the keys that
-// rec itself changed. The values that came in are put into values.
-func (rec *record) carryOver(base, theirs *record, ownerKey string, theirValues, values map[any]any) {
-	rec.rev = max(rec.rev, theirs.rev)
-	ours, theirFields, was := rec.index(), theirs.index(), base.index()
-	newOwner := changed(ours, was, ownerKey)
-	if newOwner && base.owner.kind != 0 {
-		return // what one user does is no matter of the next one
+// read is load for a document that may have expired, or be marked as moved.
+func (s *Store) read(ctx context.Context, key string) (record, map[any]any, error) {
+	rec, values, err := s.findRecord(ctx, key)
+	if err != nil {
+		return record{}, nil, err
 	}
-	fields := maps.Clone(ours)
-	for key, f := range theirFields {
-		if changed(theirFields, was, key) && !changed(ours, was, key) {
-			fields[key] = f
-			values[key] = theirValues[key]
-		}
+	goValues, err := rec.readValues(values, &s.seals)
+	if err != nil {
+		return record{}, nil, corrupt(err)
 	}
-	for key := range was {
-		if _, kept := theirFields[key]; !kept && !changed(ours, was, key) {
-			delete(fields, key)
-			delete(values, key)
-		}
-	}
-	if equalAge(rec.maxAge, base.maxAge) && !equalAge(theirs.maxAge, base.maxAge) {
-		rec.maxAge, rec.expiresAt = theirs.maxAge, theirs.expiresAt
-	}
-	if ownerKey != "" && !newOwner && changed(theirFields, was, ownerKey) {
-		rec.owner, _ = encodeOwner(theirValues[ownerKey]) // none, of what cannot be one
-	}
-	rec.fields = slices.Collect(maps.Values(fields))
-}
-
-// merge gives a session's values what [record.carryOver] brought into rec since base.
-func (rec *record) merge(base *record, values, carried map[any]any) map[any]any {
-	if values == nil {
-		values = map[any]any{}
-	}
-	maps.Copy(values, carried)
-	fields := rec.index()
-	for _, f := range base.fields {
-		if _, kept := fields[f.key]; !kept {
-			delete(values, f.key)
-		}
-	}
-	return values
+	return rec, goValues, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -117,4 +118,18 @@ func (t *states) sweep() {
 	if left {
 		t.arm()
 	}
+}
+
+// expireCookie adds an expiring cookie to the response, in the place of that of an earlier save.
+// Earlier ones of its kind stay: they are for another domain or path, or the visitor has a
+// new session since, whose cookie must remain the last one.
+func (st *state) expireCookie(w http.ResponseWriter, cookie *http.Cookie) {
+	earlier := st.cookie
+	if st.left {
+		earlier = ""
+		if slices.Contains(w.Header()["Set-Cookie"], cookie.String()) {
+			return
+		}
+	}
+	st.cookie, st.left = setCookie(w, cookie, earlier), true
 }

@@ -8,13 +8,137 @@ import (
 	"time"
 
 	"github.com/gorilla/sessions"
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// The writes of a save. Each leaves the state as the database acknowledged it, or as
-// it was.
+// Persist stores a session as [Store.Save] does, without a cookie: a new
+// session gets its ID, a stored one keeps it. A negative Options.MaxAge removes
+// it, as [Store.Remove] does. [Config.SkipEmpty] and [Config.Describe], which are about
+// requests, do not apply. The errors are those of Save.
+func (s *Store) Persist(ctx context.Context, session *sessions.Session) error {
+	if session == nil {
+		return errors.New("mongostore: save session: session is nil")
+	}
+	own := s.optionsOf(session)
+	if own.MaxAge < 0 {
+		return s.Remove(ctx, session)
+	}
+	st := s.states.of(session)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	switch {
+	case st.err != nil:
+		return st.err
+	case !validName(session.Name()):
+		return fmt.Errorf("mongostore: save session: %q cannot be the name of a cookie", session.Name())
+	}
+	q := saving{session: session, st: st, own: own}
+	err := s.plan(&q)
+	if err == nil {
+		err = s.write(ctx, &q)
+	}
+	return s.saved(ctx, &q, err)
+}
 
-var errUnacknowledged = errors.New("the write concern is unacknowledged (w: 0)")
+// Save stores the session and then sets its cookie. It is to be called before the
+// response's body is written.
+//
+// A new session is inserted; of a stored one, what changed is sent: the keys
+// whose values are not those that were loaded, or only the expiry, if
+// [Config.TouchInterval] has passed, or nothing. Changes that other requests
+// made to other keys meanwhile stay; of two changes to one key the later one
+// does, unless [Config.OnConflict] says otherwise. Values may be changed in
+// place, and Save be called again. An ID that the application put into the
+// session, or took from it, is replaced by a fresh one, as by [Store.Renew].
+//
+// With a negative Options.MaxAge the document is deleted and the cookie
+// expires, also when the request was cancelled. If the database fails at it,
+// Save warns and returns nil, the session is gone for this store from then on,
+// and the deletion is repeated until it succeeds, or the store is closed or its
+// client disconnected, which is another warning.
+//
+// The errors: [ErrGone] if the session was removed or has expired meanwhile,
+// [ErrConflict], [ErrTooLarge], [ErrUnavailable], also when the visitor has left and
+// the request's context ended, the error of the load if that had failed, and
+// others for what cannot be stored (a value that gob refuses, which the error
+// names) or made a cookie of, and for every write, a removal included, under the
+// write concern w: 0. On every error the cookie stays as it is.
+func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
+	return s.respond(r, w, session, false)
+}
+
+// respond saves the session, under a fresh ID if renew is set, and sets the cookie.
+func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *sessions.Session, renew bool) error {
+	if r == nil || w == nil || session == nil {
+		return errors.New("mongostore: save session: request, response or session is nil")
+	}
+	st := s.states.of(session)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+
+	own := s.optionsOf(session)
+	if own.MaxAge < 0 {
+		if err := s.destroy(r.Context(), w, session, st, own); err != nil {
+			return fmt.Errorf("mongostore: remove session: %w", err)
+		}
+		return nil
+	}
+	if st.err != nil {
+		if errors.Is(st.err, ErrGone) {
+			st.withdraw(w)
+		}
+		return st.err
+	}
+	if s.cfg.SkipEmpty && len(session.Values) == 0 && !st.stored && st.origin == nil {
+		return nil
+	}
+	q := saving{session: session, st: st, own: own, request: r, renew: renew}
+	err := s.saveWithCookie(r.Context(), w, &q)
+	if errors.Is(err, ErrGone) {
+		st.withdraw(w)
+	}
+	return s.saved(r.Context(), &q, err)
+}
+
+func (s *Store) saveWithCookie(ctx context.Context, w http.ResponseWriter, q *saving) error {
+	if err := s.plan(q); err != nil {
+		return err
+	}
+	// Before the database is touched, so that nothing is stored without a cookie.
+	cookie, err := s.signedCookie(q)
+	if err != nil {
+		return err
+	}
+	if err := s.write(ctx, q); err != nil {
+		return err
+	}
+	if q.own.MaxAge != cookie.MaxAge { // it came in from another request
+		cookie = sessions.NewCookie(cookie.Name, cookie.Value, q.own)
+	}
+	q.st.cookie, q.st.left = setCookie(w, cookie, q.st.cookie), false
+	return nil
+}
+
+// saved is the end of every save.
+func (s *Store) saved(ctx context.Context, q *saving, err error) error {
+	if err != nil {
+		err = fmt.Errorf("mongostore: save session: %w", err)
+		if errors.Is(err, ErrGone) {
+			q.st.err = err
+		}
+		return err
+	}
+	_ = s.removeOld(ctx, q.st)
+	s.cleanUp(ctx, s.lifetime(q.own.MaxAge))
+	return nil
+}
+
+// optionsOf returns the session's options, or the store's if it has none.
+func (s *Store) optionsOf(session *sessions.Session) *sessions.Options {
+	if session.Options == nil {
+		return s.options()
+	}
+	return session.Options
+}
 
 // saving is a save under way.
 type saving struct {
@@ -182,71 +306,4 @@ func (s *Store) update(ctx context.Context, q *saving) error {
 	}
 	st.settle(st.id, *next)
 	return nil
-}
-
-func (s *Store) insertDocument(ctx context.Context, doc bson.Raw) error {
-	ctx, cancel := s.limit(ctx)
-	defer cancel()
-	res, err := s.coll.InsertOne(ctx, doc)
-	if err == nil && !res.Acknowledged {
-		return errUnacknowledged
-	}
-	return writeError(err)
-}
-
-// updateDocument reports whether there is a document that the filter matches.
-func (s *Store) updateDocument(ctx context.Context, filter, update bson.Raw) (bool, error) {
-	ctx, cancel := s.limit(ctx)
-	defer cancel()
-	res, err := s.coll.UpdateOne(ctx, filter, update)
-	if hasCode(err, codeTypeMismatch) {
-		return false, nil // its rev is null, so that no $inc passes: it has moved
-	}
-	if err != nil {
-		return false, writeError(err)
-	}
-	if !res.Acknowledged {
-		return false, errUnacknowledged
-	}
-	return res.MatchedCount > 0, nil
-}
-
-// replaceDocument fails with [ErrGone] if there is nothing to replace.
-func (s *Store) replaceDocument(ctx context.Context, key string, doc bson.Raw) error {
-	ctx, cancel := s.limit(ctx)
-	defer cancel()
-	res, err := s.coll.ReplaceOne(ctx, byKey(key), doc)
-	if err == nil && !res.Acknowledged {
-		return errUnacknowledged
-	}
-	if err == nil && res.MatchedCount == 0 {
-		return ErrGone
-	}
-	return writeError(err)
-}
-
-// deleteDocument reports whether it deleted a document that the filter matches.
-func (s *Store) deleteDocument(ctx context.Context, filter bson.Raw) (bool, error) {
-	ctx, cancel := s.limit(ctx)
-	defer cancel()
-	res, err := s.coll.DeleteOne(ctx, filter)
-	if err != nil {
-		return false, writeError(err)
-	}
-	if !res.Acknowledged {
-		return false, errUnacknowledged
-	}
-	return res.DeletedCount > 0, nil
-}
-
-// writeError says what a driver's error means for the caller of a save.
-func writeError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case hasCode(err, codeObjectTooLarge, codeUpdateTooLarge):
-		return fmt.Errorf("%w: %w", ErrTooLarge, discreet{err})
-	default:
-		return unavailable(err)
-	}
 }
