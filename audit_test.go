@@ -773,7 +773,7 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 			w.hears(err)
 			old.Values["card"] = card
 			w.hears(files.Save(r, recorder, old))
-			w.b.store = w.another(func(c *mongostore.Config) { c.MigrateFrom = fullDisk{files} })
+			w.b.store = w.another(func(c *mongostore.Config) { c.MigrateFrom = fullDisk{FilesystemStore: files} })
 			w.b.receive(recorder)
 			session, err := w.b.store.New(w.b.request(), name)
 			w.hears(err, w.b.store.Remove(w.t.Context(), session))

@@ -896,7 +896,7 @@ func TestKeysOfAnotherName(t *testing.T) {
 	b := f.browser()
 	key := keyPair{"a", "b"}
 	b.do(func(s *sessions.Session) { s.Values[key] = "old" })
-	f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values." + f.otherName(), Value: "new"}}}})
+	f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values." + otherName(f), Value: "new"}}}})
 	f.log.reset()
 
 	b.do(func(s *sessions.Session) {
@@ -925,7 +925,7 @@ func TestStrayIsLeftAlone(t *testing.T) {
 	b := f.browser()
 	key := keyPair{"a", "b"}
 	b.do(func(s *sessions.Session) { s.Values[key] = "1" })
-	f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values." + f.otherName(), Value: "2"}}}})
+	f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values." + otherName(f), Value: "2"}}}})
 	early := b.load()
 	b.do(func(s *sessions.Session) { delete(s.Values, key) })
 	b.do(func(s *sessions.Session) { s.Values[key] = "4" })
@@ -940,7 +940,7 @@ func TestStrayIsLeftAlone(t *testing.T) {
 
 // otherName gives the name under which another process may store the only key of the
 // only session.
-func (f *fixture) otherName() string {
+func otherName(f *fixture) string {
 	f.t.Helper()
 	fields, err := f.document().Lookup("values").Document().Elements()
 	if err != nil || len(fields) != 1 {

@@ -408,7 +408,7 @@ func TestSaveAllSomeFail(t *testing.T) {
 }
 
 // elsewhere is a store with the same keys on the same collection of another database.
-func (f *fixture) elsewhere() *fixture {
+func elsewhere(f *fixture) *fixture {
 	f.t.Helper()
 	g := *f
 	g.cfg.Database += "_elsewhere"
@@ -426,7 +426,7 @@ func TestOneNameInTwoStores(t *testing.T) {
 	t.Parallel()
 	for what, second := range map[string]func(*testing.T, *fixture) *fixture{
 		"of another collection": func(t *testing.T, _ *fixture) *fixture { return setup(t) },
-		"of another database":   func(_ *testing.T, f *fixture) *fixture { return f.elsewhere() },
+		"of another database":   func(_ *testing.T, f *fixture) *fixture { return elsewhere(f) },
 	} {
 		// both gives the session of a visitor of the first store, got from both.
 		both := func(t *testing.T) (one, two *fixture, b *browser, session *sessions.Session, r *http.Request) {

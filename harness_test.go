@@ -67,6 +67,12 @@ var serverInUse atomic.Pointer[testServer]
 
 func TestMain(m *testing.M) {
 	gob.Register(cart{})
+	runMain(m)
+}
+
+// runMain runs the tests of a package, stops the test server, and exits. It is for TestMain.
+// The exit code is 1 if goroutines are left behind.
+func runMain(m *testing.M) {
 	code := m.Run()
 	if s := serverInUse.Load(); s != nil {
 		s.stop()

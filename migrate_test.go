@@ -214,7 +214,7 @@ func (fullDisk) Save(*http.Request, http.ResponseWriter, *sessions.Session) erro
 func TestMigrateRemoveFails(t *testing.T) {
 	t.Parallel()
 	old := sessions.NewFilesystemStore(t.TempDir(), signingKey)
-	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = fullDisk{old} })
+	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = fullDisk{FilesystemStore: old} })
 	b := f.browser()
 	b.loginAt(old)
 	session := b.load()

@@ -111,7 +111,7 @@ func TestWarningsAreSeen(t *testing.T) {
 		},
 		"mongostore: migrated session not removed from the store it came from": func(t *testing.T, f *fixture, b *browser) {
 			old := sessions.NewFilesystemStore(t.TempDir(), signingKey)
-			f.cfg.MigrateFrom = fullDisk{old}
+			f.cfg.MigrateFrom = fullDisk{FilesystemStore: old}
 			b.store = f.open()
 			b.cookies = map[string]string{}
 			b.loginAt(old)

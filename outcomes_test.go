@@ -1008,7 +1008,7 @@ func (i *indexFault) run(t *testing.T) []string {
 		if i.swept {
 			eventually(t, "expired sessions are swept", func() bool {
 				save() // the sweep is on the back of one
-				return f.expired() == 0
+				return countExpired(f) == 0
 			})
 		} else {
 			// It had as good a chance as a store that sweeps.
@@ -1020,9 +1020,9 @@ func (i *indexFault) run(t *testing.T) []string {
 				if _, err := b.save(b.load()); err != nil {
 					t.Fatal(err)
 				}
-				return control.expired() == 0
+				return countExpired(control) == 0
 			})
-			seen = f.expired() == 0
+			seen = countExpired(f) == 0
 		}
 		switch {
 		case seen != i.swept:
@@ -1041,8 +1041,8 @@ func (i *indexFault) run(t *testing.T) []string {
 	return []string{errorWords(errOpen), errorWords(errEnsure), errorWords(errSave), warning, expired}
 }
 
-// expired tells how many sessions there are that have expired.
-func (f *fixture) expired() (n int) {
+// countExpired tells how many sessions there are that have expired.
+func countExpired(f *fixture) (n int) {
 	f.t.Helper()
 	for _, doc := range f.documents() {
 		if !doc.Lookup("expiresAt").Time().After(time.Now()) {
