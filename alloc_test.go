@@ -12,6 +12,8 @@ import (
 
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // What a request costs in memory, above the driver's own calls: the floor. These figures
@@ -43,9 +45,9 @@ func TestAllocations(t *testing.T) {
 		{"64 KiB, one changed", large, true, 270, 64<<10 + 32<<10},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			f := setup(t)
-			cookie := f.browser().do(func(s *sessions.Session) { row.fill(s.Values) })
-			_, commands := f.log.take()
+			f := storetest.Setup(t)
+			cookie := f.Browser().Do(func(s *sessions.Session) { row.fill(s.Values) })
+			_, commands := f.Log.Take()
 			id := commands[0].Lookup("documents", "0", "_id").StringValue()
 			n := 0
 			request := func() (*http.Request, *httptest.ResponseRecorder) {
@@ -54,16 +56,16 @@ func TestAllocations(t *testing.T) {
 				r.AddCookie(&http.Cookie{Name: cookie.Name, Value: cookie.Value})
 				return r, httptest.NewRecorder()
 			}
-			coll := f.cfg.Client.Database(f.cfg.Database).Collection(f.cfg.Collection)
+			coll := f.Cfg.Client.Database(f.Cfg.Database).Collection(f.Cfg.Collection)
 			floor := func() {
 				r, w := request()
-				ctx, cancel := context.WithTimeout(r.Context(), f.cfg.Timeout)
+				ctx, cancel := context.WithTimeout(r.Context(), f.Cfg.Timeout)
 				defer cancel()
 				if _, err := coll.FindOne(ctx, bson.D{{Key: "_id", Value: id}}).Raw(); err != nil {
 					t.Fatal(err)
 				}
 				if row.change {
-					ctx, cancel := context.WithTimeout(r.Context(), f.cfg.Timeout)
+					ctx, cancel := context.WithTimeout(r.Context(), f.Cfg.Timeout)
 					defer cancel()
 					set := bson.D{{Key: "$set", Value: bson.D{{Key: "values.n", Value: n}}}}
 					if _, err := coll.UpdateOne(ctx, bson.D{{Key: "_id", Value: id}}, set); err != nil {
@@ -74,7 +76,7 @@ func TestAllocations(t *testing.T) {
 			}
 			ours := func() {
 				r, w := request()
-				session, err := f.store.Get(r, name)
+				session, err := f.Store.Get(r, storetest.Name)
 				if err != nil || session.IsNew {
 					t.Fatal("not loaded:", err)
 				}
@@ -100,21 +102,21 @@ func TestAllocations(t *testing.T) {
 // has changed.
 func TestSaveDoesNotCopyValues(t *testing.T) {
 	cost := func(size int, change bool) int {
-		f := setup(t)
-		b := f.browser()
-		b.do(func(s *sessions.Session) {
+		f := storetest.Setup(t)
+		b := f.Browser()
+		b.Do(func(s *sessions.Session) {
 			for i := range 64 {
 				text := strings.Repeat("x", size)
 				s.Values[fmt.Sprintf("text%d", i)] = text
 				s.Values[fmt.Sprintf("list%d", i)] = []any{map[string]any{"text": text}}
 			}
 		})
-		session, n := b.load(), 0
+		session, n := b.Load(), 0
 		_, bytes := allocations(func() {
 			if n++; change {
 				session.Values["n"] = n
 			}
-			if _, err := b.save(session); err != nil {
+			if _, err := b.Save(session); err != nil {
 				t.Fatal(err)
 			}
 		})

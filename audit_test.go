@@ -7,14 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"go/ast"
-	"go/parser"
 	"go/token"
 	"io"
 	"log/slog"
 	"math/bits"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -26,41 +24,16 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
-
-// What auditors ask for that no other test shows; docs/standards.md says for which item.
-
-// sourceFiles parses the package's own files, or its tests.
-func sourceFiles(t *testing.T, tests bool) map[string]*ast.File {
-	t.Helper()
-	paths, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := map[string]*ast.File{}
-	for _, path := range paths {
-		if strings.HasSuffix(path, "_test.go") != tests {
-			continue
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[path] = file
-	}
-	if len(files) == 0 {
-		t.Fatal("no sources")
-	}
-	return files
-}
 
 // TestRandomIDs: ten thousand IDs of 256 bits have no bit, byte or place that is not random, as far
 // as statistics can tell; and their source is the system's CSPRNG.
 func TestRandomIDs(t *testing.T) {
 	t.Parallel()
 	const n, size = 10_000, 32
-	f := setup(t)
-	f.wire.on("insert", rule{kind: answer, reply: bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 1}}})
+	f := storetest.Setup(t)
+	f.Wire.On("insert", storetest.Rule{Kind: storetest.Answer, Reply: bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 1}}})
 	var (
 		set, same [8 * size]int // of each bit: how often it is set, and as in the ID before
 		counts    [256]int      // of each byte
@@ -71,8 +44,8 @@ func TestRandomIDs(t *testing.T) {
 		parts[i] = map[string]bool{}
 	}
 	for range n {
-		session := sessions.NewSession(f.store, name)
-		if err := f.store.Persist(t.Context(), session); err != nil {
+		session := sessions.NewSession(f.Store, storetest.Name)
+		if err := f.Store.Persist(t.Context(), session); err != nil {
 			t.Fatal(err)
 		}
 		id, err := base64.RawURLEncoding.Strict().DecodeString(session.ID)
@@ -118,7 +91,7 @@ func TestRandomIDs(t *testing.T) {
 		t.Errorf("the bytes' chi-squared is %.0f, want about 255", chi)
 	}
 
-	for path, file := range sourceFiles(t, false) {
+	for path, file := range storetest.SourceFiles(t, false) {
 		for _, spec := range file.Imports {
 			if strings.HasPrefix(spec.Path.Value, `"math/rand`) {
 				t.Errorf("%s imports %s", path, spec.Path.Value)
@@ -130,10 +103,10 @@ func TestRandomIDs(t *testing.T) {
 // TestIDIsTakenFromTheCookieAlone, whatever else of a request carries it.
 func TestIDIsTakenFromTheCookieAlone(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	cookie, id := b.cookies[name], b.load().ID
-	f.log.reset()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	cookie, id := b.Cookies[storetest.Name], b.Load().ID
+	f.Log.Reset()
 	for _, v := range []string{cookie, id} {
 		form := strings.NewReader("session=" + v)
 		r := httptest.NewRequest(http.MethodPost, "https://example.com/"+v+";session="+v+"?session="+v+"#"+v, form)
@@ -144,17 +117,17 @@ func TestIDIsTakenFromTheCookieAlone(t *testing.T) {
 		r.Header.Set("Authorization", "Bearer "+v)
 		r.SetBasicAuth("session", v)
 		r.AddCookie(&http.Cookie{Name: "Session", Value: v}) // names are compared exactly
-		if s, err := f.store.Get(r, name); err != nil || !s.IsNew {
+		if s, err := f.Store.Get(r, storetest.Name); err != nil || !s.IsNew {
 			t.Errorf("session %v, %v", s.Values, err)
 		}
 	}
-	f.wantCommands()
+	f.WantCommands()
 	// An ID in the right place counts only with its signature.
-	b.cookies[name] = id
-	if s, err := f.store.New(b.request(), name); err == nil || !s.IsNew {
+	b.Cookies[storetest.Name] = id
+	if s, err := f.Store.New(b.Request(), storetest.Name); err == nil || !s.IsNew {
 		t.Errorf("an unsigned ID: %v, %v", s.Values, err)
 	}
-	f.wantCommands()
+	f.WantCommands()
 }
 
 // TestEverySetCookie: whatever the occasion, also a removal's, a response has the cookie with all
@@ -162,54 +135,54 @@ func TestIDIsTakenFromTheCookieAlone(t *testing.T) {
 func TestEverySetCookie(t *testing.T) {
 	t.Parallel()
 	const host = "__Host-id"
-	for occasion, request := range map[string]func(*fixture, *http.Request, http.ResponseWriter, *sessions.Session) error{
-		"unchanged": func(f *fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
-			return f.store.Save(r, w, s)
+	for occasion, request := range map[string]func(*storetest.Fixture, *http.Request, http.ResponseWriter, *sessions.Session) error{
+		"unchanged": func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+			return f.Store.Save(r, w, s)
 		},
-		"change": func(f *fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+		"change": func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
 			s.Values["n"] = 1
-			return f.store.Save(r, w, s)
+			return f.Store.Save(r, w, s)
 		},
-		"renewal": func(f *fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
-			return f.store.Renew(r, w, s)
+		"renewal": func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+			return f.Store.Renew(r, w, s)
 		},
-		"ID taken away": func(f *fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+		"ID taken away": func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
 			s.ID = ""
-			return f.store.Save(r, w, s)
+			return f.Store.Save(r, w, s)
 		},
-		"browser session": func(f *fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+		"browser session": func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
 			s.Options.MaxAge = 0
-			return f.store.Save(r, w, s)
+			return f.Store.Save(r, w, s)
 		},
-		"remember me": func(f *fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+		"remember me": func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
 			s.Options.MaxAge = 365 * 24 * 3600
-			return f.store.Save(r, w, s)
+			return f.Store.Save(r, w, s)
 		},
-		"options nil": func(f *fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+		"options nil": func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
 			s.Options = nil
-			return f.store.Save(r, w, s)
+			return f.Store.Save(r, w, s)
 		},
-		"twice": func(f *fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+		"twice": func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
 			s.Values["n"] = 1
-			return errors.Join(f.store.Save(r, w, s), f.store.Renew(r, w, s))
+			return errors.Join(f.Store.Save(r, w, s), f.Store.Renew(r, w, s))
 		},
-		"logout": func(f *fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+		"logout": func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
 			s.Options.MaxAge = -1
-			return f.store.Save(r, w, s)
+			return f.Store.Save(r, w, s)
 		},
-		"logout in an outage": func(f *fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
-			f.wire.on("delete", rule{kind: answer, once: true, reply: refusal(11600, "InterruptedAtShutdown")})
+		"logout in an outage": func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+			f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Once: true, Reply: storetest.Refusal(11600, "InterruptedAtShutdown")})
 			s.Options.MaxAge = -1
-			return f.store.Save(r, w, s)
+			return f.Store.Save(r, w, s)
 		},
 	} {
 		t.Run(occasion, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t)
-			b := f.browser()
+			f := storetest.Setup(t)
+			b := f.Browser()
 			for round := range 2 { // a new session, and one that is stored
-				r, w := b.request(), httptest.NewRecorder()
-				session, err := f.store.Get(r, host)
+				r, w := b.Request(), httptest.NewRecorder()
+				session, err := f.Store.Get(r, host)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -232,7 +205,7 @@ func TestEverySetCookie(t *testing.T) {
 				}
 				if c.Value != "" {
 					var id string
-					if err := securecookie.DecodeMulti(host, c.Value, &id, f.store.Codecs...); err != nil || id != session.ID {
+					if err := securecookie.DecodeMulti(host, c.Value, &id, f.Store.Codecs...); err != nil || id != session.ID {
 						t.Errorf("round %d: the cookie holds something else than the ID: %v", round, err)
 					}
 				}
@@ -240,18 +213,18 @@ func TestEverySetCookie(t *testing.T) {
 				if rest := fmt.Sprint(w.Header(), w.Body); len(w.Header()) > 0 || w.Body.Len() > 0 {
 					t.Errorf("round %d: also in the response: %s", round, rest)
 				}
-				b.cookies = map[string]string{host: c.Value}
+				b.Cookies = map[string]string{host: c.Value}
 				if c.Value == "" { // so that the second logout has something to end
 					other := httptest.NewRecorder()
-					r := f.browser().request()
-					s, err := f.store.Get(r, host)
+					r := f.Browser().Request()
+					s, err := f.Store.Get(r, host)
 					if err != nil {
 						t.Fatal(err)
 					}
 					if err := s.Save(r, other); err != nil {
 						t.Fatal(err)
 					}
-					b.receive(other)
+					b.Receive(other)
 				}
 			}
 		})
@@ -262,89 +235,89 @@ func TestEverySetCookie(t *testing.T) {
 // nothing in any process, and no request that was under way brings it back.
 func TestEndedEverywhere(t *testing.T) {
 	t.Parallel()
-	for how, end := range map[string]func(*testing.T, *fixture, *browser){
-		"logout": func(_ *testing.T, _ *fixture, b *browser) { b.logout() },
-		"Remove": func(t *testing.T, f *fixture, b *browser) {
-			if err := f.store.Remove(t.Context(), b.load()); err != nil {
+	for how, end := range map[string]func(*testing.T, *storetest.Fixture, *storetest.Browser){
+		"logout": func(_ *testing.T, _ *storetest.Fixture, b *storetest.Browser) { b.Logout() },
+		"Remove": func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			if err := f.Store.Remove(t.Context(), b.Load()); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"Persist with a negative MaxAge": func(t *testing.T, f *fixture, b *browser) {
-			session := b.load()
+		"Persist with a negative MaxAge": func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			session := b.Load()
 			session.Options.MaxAge = -1
-			if err := f.store.Persist(t.Context(), session); err != nil {
+			if err := f.Store.Persist(t.Context(), session); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"Revoke": func(t *testing.T, f *fixture, _ *browser) {
-			for _, info := range sessionsOf(t, f.store, "ada") {
-				if err := f.store.Revoke(t.Context(), info.Key); err != nil {
+		"Revoke": func(t *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
+			for _, info := range storetest.SessionsOf(t, f.Store, "ada") {
+				if err := f.Store.Revoke(t.Context(), info.Key); err != nil {
 					t.Fatal(err)
 				}
 			}
 		},
-		"RevokeAll": func(t *testing.T, f *fixture, _ *browser) {
-			if n, err := f.store.RevokeAll(t.Context(), "ada"); n != 1 || err != nil {
+		"RevokeAll": func(t *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
+			if n, err := f.Store.RevokeAll(t.Context(), "ada"); n != 1 || err != nil {
 				t.Fatalf("%d, %v", n, err)
 			}
 		},
-		"Renew, of the old ID": func(t *testing.T, _ *fixture, b *browser) {
-			if _, err := b.renew(b.load()); err != nil {
+		"Renew, of the old ID": func(t *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
+			if _, err := b.Renew(b.Load()); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"expiry": func(t *testing.T, _ *fixture, b *browser) {
-			b.clone().do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
-			eventually(t, "the session has expired", func() bool { return b.load().IsNew })
+		"expiry": func(t *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
+			b.Clone().Do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
+			storetest.Eventually(t, "the session has expired", func() bool { return b.Load().IsNew })
 		},
 		// All sessions of all users: an administrator empties the collection.
-		"deletion in the database": func(t *testing.T, f *fixture, _ *browser) {
-			if _, err := f.coll.DeleteMany(t.Context(), bson.D{}); err != nil {
+		"deletion in the database": func(t *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
+			if _, err := f.Coll.DeleteMany(t.Context(), bson.D{}); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"the collection dropped": func(t *testing.T, f *fixture, _ *browser) {
-			if err := f.coll.Drop(t.Context()); err != nil {
+		"the collection dropped": func(t *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
+			if err := f.Coll.Drop(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		},
 	} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
-			b := f.browser().loginAs("ada")
-			stolen, id := b.clone(), b.load().ID
-			f.cfg.Client = f.connect()
-			another := f.open() // process, over connections of its own
-			processes := map[string]*mongostore.Store{"here": f.store, "elsewhere": another}
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+			b := f.Browser().LoginAs("ada")
+			stolen, id := b.Clone(), b.Load().ID
+			f.Cfg.Client = f.Connect()
+			another := f.Open() // process, over connections of its own
+			processes := map[string]*mongostore.Store{"here": f.Store, "elsewhere": another}
 
 			underWay := map[string]*sessions.Session{}
 			for where, store := range processes {
-				stolen.store = store
-				if underWay[where] = stolen.load(); underWay[where].Values["user"] != "ada" {
+				stolen.Store = store
+				if underWay[where] = stolen.Load(); underWay[where].Values["user"] != "ada" {
 					t.Fatalf("%s: not logged in", where)
 				}
 			}
 			end(t, f, b)
 
-			restarted := f.open()
-			for where, store := range map[string]*mongostore.Store{"here": f.store, "elsewhere": another, "after a restart": restarted} {
-				stolen.store = store
-				if s := stolen.load(); !s.IsNew || s.ID != "" || len(s.Values) > 0 {
+			restarted := f.Open()
+			for where, store := range map[string]*mongostore.Store{"here": f.Store, "elsewhere": another, "after a restart": restarted} {
+				stolen.Store = store
+				if s := stolen.Load(); !s.IsNew || s.ID != "" || len(s.Values) > 0 {
 					t.Errorf("%s: the copy works: %v", where, s.Values)
 				}
-				if _, err := store.Fetch(t.Context(), name, id); !errors.Is(err, mongostore.ErrNotFound) {
+				if _, err := store.Fetch(t.Context(), storetest.Name, id); !errors.Is(err, mongostore.ErrNotFound) {
 					t.Errorf("%s: Fetch: %v", where, err)
 				}
-				for _, info := range sessionsOf(t, store, "ada") {
-					if info.Key == hashOf(id) {
+				for _, info := range storetest.SessionsOf(t, store, "ada") {
+					if info.Key == storetest.HashOf(id) {
 						t.Errorf("%s: it is listed", where)
 					}
 				}
 			}
 			for where, session := range underWay {
-				for _, save := range []func(*sessions.Session) (*httptest.ResponseRecorder, error){stolen.save, stolen.renew} {
-					stolen.store = processes[where]
+				for _, save := range []func(*sessions.Session) (*httptest.ResponseRecorder, error){stolen.Save, stolen.Renew} {
+					stolen.Store = processes[where]
 					session.Values["late"] = true
 					w, err := save(session)
 					if !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
@@ -355,22 +328,12 @@ func TestEndedEverywhere(t *testing.T) {
 					t.Errorf("%s: a late job: %v", where, err)
 				}
 			}
-			stolen.store = restarted
-			if s := stolen.load(); !s.IsNew {
+			stolen.Store = restarted
+			if s := stolen.Load(); !s.IsNew {
 				t.Error("it is back")
 			}
 		})
 	}
-}
-
-// age lets a time pass since the session was last seen, and since it was made.
-func (f *fixture) age(d time.Duration) {
-	f.t.Helper()
-	doc, set := f.document(), bson.D{}
-	for _, field := range []string{"createdAt", "seenAt", "expiresAt"} {
-		set = append(set, bson.E{Key: field, Value: doc.Lookup(field).Time().Add(-d)})
-	}
-	f.edit(bson.D{{Key: "$set", Value: set}})
 }
 
 // TestTimeouts: a session that is not used ends, use prolongs its life, and nothing prolongs it
@@ -406,53 +369,53 @@ func TestTimeouts(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t, func(c *mongostore.Config) {
+			f := storetest.Setup(t, func(c *mongostore.Config) {
 				c.Options = &sessions.Options{Path: "/", MaxAge: 3600}
 				if row.config != nil {
 					row.config(c)
 				}
 			})
-			b := f.browser()
-			b.do(func(s *sessions.Session) {
+			b := f.Browser()
+			b.Do(func(s *sessions.Session) {
 				if s.Values["user"] = "ada"; row.own != 0 {
 					s.Options.MaxAge = row.own
 				}
 			})
 			for _, pause := range row.uses {
-				f.age(pause)
-				b.do(func(s *sessions.Session) {
+				f.Age(pause)
+				b.Do(func(s *sessions.Session) {
 					if s.IsNew {
 						t.Fatal("ended while it was used")
 					}
 				})
 			}
 			// A process that is set to more, and has the same signed cookie.
-			f.cfg.Options = &sessions.Options{Path: "/", MaxAge: 365 * 24 * 3600}
-			f.cfg.BrowserTTL, f.cfg.AbsoluteTimeout = 365*24*time.Hour, 0
-			generous := b.clone()
-			generous.store = f.open()
-			loaded := b.load()
+			f.Cfg.Options = &sessions.Options{Path: "/", MaxAge: 365 * 24 * 3600}
+			f.Cfg.BrowserTTL, f.Cfg.AbsoluteTimeout = 365*24*time.Hour, 0
+			generous := b.Clone()
+			generous.Store = f.Open()
+			loaded := b.Load()
 
-			f.age(row.alive)
-			for _, v := range []*browser{b, generous} {
-				if s := v.load(); s.IsNew || s.Values["user"] != "ada" {
+			f.Age(row.alive)
+			for _, v := range []*storetest.Browser{b, generous} {
+				if s := v.Load(); s.IsNew || s.Values["user"] != "ada" {
 					t.Error("ended too soon")
 				}
 			}
-			f.age(row.dead - row.alive)
-			before := f.document()
-			for _, v := range []*browser{b, generous} {
-				if s := v.load(); !s.IsNew || len(s.Values) > 0 {
+			f.Age(row.dead - row.alive)
+			before := f.Document()
+			for _, v := range []*storetest.Browser{b, generous} {
+				if s := v.Load(); !s.IsNew || len(s.Values) > 0 {
 					t.Error("alive after its time")
 				}
-				if _, err := v.store.Fetch(t.Context(), name, loaded.ID); !errors.Is(err, mongostore.ErrNotFound) {
+				if _, err := v.Store.Fetch(t.Context(), storetest.Name, loaded.ID); !errors.Is(err, mongostore.ErrNotFound) {
 					t.Errorf("Fetch: %v", err)
 				}
-				if n, err := v.store.Count(t.Context()); n != 0 || err != nil {
+				if n, err := v.Store.Count(t.Context()); n != 0 || err != nil {
 					t.Errorf("Count: %d, %v", n, err)
 				}
 			}
-			if after := f.document(); string(after) != string(before) {
+			if after := f.Document(); string(after) != string(before) {
 				t.Error("a load has changed the document")
 			}
 		})
@@ -463,37 +426,37 @@ func TestTimeouts(t *testing.T) {
 // a new ID and its whole time before it; the old one is dead. (Renew keeps the time of creation.)
 func TestReauthenticationBeginsAnew(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.AbsoluteTimeout = 12 * time.Hour })
-	b := f.browser().login()
-	f.age(11 * time.Hour)
-	f.edit(setDate("expiresAt", time.Now().Add(time.Hour)))
-	old, r, w := b.clone(), b.request(), httptest.NewRecorder()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.AbsoluteTimeout = 12 * time.Hour })
+	b := f.Browser().Login()
+	f.Age(11 * time.Hour)
+	f.Edit(storetest.SetDate("expiresAt", time.Now().Add(time.Hour)))
+	old, r, w := b.Clone(), b.Request(), httptest.NewRecorder()
 
-	session, err := f.store.Get(r, name)
+	session, err := f.Store.Get(r, storetest.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.store.Remove(r.Context(), session); err != nil {
+	if err := f.Store.Remove(r.Context(), session); err != nil {
 		t.Fatal(err)
 	}
-	fresh, err := f.store.New(r, name)
+	fresh, err := f.Store.New(r, storetest.Name)
 	if err != nil || !fresh.IsNew {
 		t.Fatalf("the session after Remove: %+v, %v", fresh, err)
 	}
 	fresh.Values["user"] = session.Values["user"]
-	if err := f.store.Save(r, w, fresh); err != nil {
+	if err := f.Store.Save(r, w, fresh); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(w.Header()["Set-Cookie"]); n != 1 {
 		t.Errorf("%d cookies", n)
 	}
-	b.receive(w)
-	if s := b.load(); s.Values["user"] != "ada" || s.ID == session.ID {
+	b.Receive(w)
+	if s := b.Load(); s.Values["user"] != "ada" || s.ID == session.ID {
 		t.Errorf("session: %+v", s)
 	}
-	wantTime(t, f.document(), "createdAt", time.Now())
-	wantTime(t, f.document(), "expiresAt", time.Now().Add(12*time.Hour))
-	if !old.load().IsNew {
+	storetest.WantTime(t, f.Document(), "createdAt", time.Now())
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(12*time.Hour))
+	if !old.Load().IsNew {
 		t.Error("the old ID works")
 	}
 }
@@ -501,9 +464,9 @@ func TestReauthenticationBeginsAnew(t *testing.T) {
 // witness collects what the package tells: errors and log.
 type witness struct {
 	t    *testing.T
-	f    *fixture
-	b    *browser
-	log  *logBuffer
+	f    *storetest.Fixture
+	b    *storetest.Browser
+	log  *storetest.LogBuffer
 	errs []error
 }
 
@@ -518,16 +481,16 @@ func (w *witness) hears(errs ...error) {
 
 // another is a store that logs to the witness.
 func (w *witness) another(change func(*mongostore.Config), keys ...[]byte) *mongostore.Store {
-	cfg := w.f.cfg
+	cfg := w.f.Cfg
 	change(&cfg)
 	if len(keys) == 0 {
-		keys = [][]byte{signingKey}
+		keys = [][]byte{storetest.SigningKey}
 	}
 	store, err := mongostore.Open(w.t.Context(), cfg, keys...)
 	w.hears(err)
 	if err == nil {
 		w.t.Cleanup(func() {
-			w.f.wire.heal()
+			w.f.Wire.Heal()
 			_ = store.Close(context.WithoutCancel(w.t.Context()))
 		})
 	}
@@ -539,13 +502,13 @@ func (w *witness) another(change func(*mongostore.Config), keys ...[]byte) *mong
 func TestNothingConfidentialIsTold(t *testing.T) {
 	t.Parallel()
 	const card, password = "4111111111111111", "Tr0ub4dor"
-	seal := sealKey(t)
+	seal := storetest.SealKey(t)
 
 	// quotes makes the server refuse commands in words that tell everything.
 	quotes := func(w *witness, code int, commands ...string) {
-		everything := fmt.Sprint(card, w.b.cookies, w.b.load().ID)
+		everything := fmt.Sprint(card, w.b.Cookies, w.b.Load().ID)
 		for _, command := range commands {
-			w.f.wire.on(command, rule{kind: answer, reply: bson.D{
+			w.f.Wire.On(command, storetest.Rule{Kind: storetest.Answer, Reply: bson.D{
 				{Key: "ok", Value: 0},
 				{Key: "code", Value: code},
 				{Key: "codeName", Value: "Quoted"},
@@ -555,9 +518,9 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 	}
 	// quotesWrite makes it refuse one document of a write.
 	quotesWrite := func(w *witness, code int, commands ...string) {
-		everything := fmt.Sprint(card, w.b.cookies, w.b.load().ID)
+		everything := fmt.Sprint(card, w.b.Cookies, w.b.Load().ID)
 		for _, command := range commands {
-			w.f.wire.on(command, rule{kind: answer, reply: bson.D{
+			w.f.Wire.On(command, storetest.Rule{Kind: storetest.Answer, Reply: bson.D{
 				{Key: "ok", Value: 1},
 				{Key: "n", Value: 0},
 				{Key: "writeErrors", Value: bson.A{bson.D{
@@ -572,18 +535,18 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 	}
 	// loads, saves and ends a session by each means.
 	load := func(w *witness) {
-		_, err := w.f.store.New(w.b.request(), name)
-		_, errGet := w.f.store.Get(w.b.request(), name)
+		_, err := w.f.Store.New(w.b.Request(), storetest.Name)
+		_, errGet := w.f.Store.Get(w.b.Request(), storetest.Name)
 		w.hears(err, errGet)
 	}
 	save := func(w *witness, change func(*sessions.Session)) {
 		for _, how := range []func(*sessions.Session) error{
-			func(s *sessions.Session) error { _, err := w.b.clone().save(s); return err },
-			func(s *sessions.Session) error { _, err := w.b.clone().renew(s); return err },
-			func(s *sessions.Session) error { return w.f.store.Persist(w.t.Context(), s) },
-			func(s *sessions.Session) error { return sessions.Save(w.b.request(), httptest.NewRecorder()) },
+			func(s *sessions.Session) error { _, err := w.b.Clone().Save(s); return err },
+			func(s *sessions.Session) error { _, err := w.b.Clone().Renew(s); return err },
+			func(s *sessions.Session) error { return w.f.Store.Persist(w.t.Context(), s) },
+			func(s *sessions.Session) error { return sessions.Save(w.b.Request(), httptest.NewRecorder()) },
 		} {
-			session, err := w.f.store.New(w.b.request(), name)
+			session, err := w.f.Store.New(w.b.Request(), storetest.Name)
 			w.hears(err)
 			change(session)
 			w.hears(how(session), how(session))
@@ -593,16 +556,16 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 
 	paths := map[string]func(*witness){
 		"load, forged cookies": func(w *witness) {
-			mine := w.b.cookies[name]
+			mine := w.b.Cookies[storetest.Name]
 			old := cookieStoreCookie(t)
-			for _, v := range []string{"", mine[:len(mine)-1], mine + "A", mine[1:], w.b.load().ID, strings.Repeat(mine, 40), old} {
-				w.b.cookies[name] = v
+			for _, v := range []string{"", mine[:len(mine)-1], mine + "A", mine[1:], w.b.Load().ID, strings.Repeat(mine, 40), old} {
+				w.b.Cookies[storetest.Name] = v
 				load(w)
 			}
-			w.b.cookies[name] = mine
+			w.b.Cookies[storetest.Name] = mine
 		},
 		"load, damaged": func(w *witness) {
-			good := w.f.document()
+			good := w.f.Document()
 			for field, v := range map[string]any{
 				"v": 2, "values": card, "name": 7, "expiresAt": card, "createdAt": card, "rev": card, "maxAge": card, "movedTo": 1,
 				"values.card": bson.Timestamp{T: 1},
@@ -610,33 +573,33 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 				"values.gob":  bson.D{{Key: "_type", Value: "gob"}, {Key: "_value", Value: []byte(card)}},
 				"values.odd":  bson.D{{Key: "_type", Value: "int8"}, {Key: "_value", Value: card}},
 			} {
-				w.f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: field, Value: v}}}})
+				w.f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: field, Value: v}}}})
 				load(w)
-				_, err := w.f.store.Fetch(w.t.Context(), name, w.b.cookiesID())
+				_, err := w.f.Store.Fetch(w.t.Context(), storetest.Name, w.b.CookieID())
 				w.hears(err)
-				for _, err := range w.f.store.Sessions(w.t.Context(), "ada") {
+				for _, err := range w.f.Store.Sessions(w.t.Context(), "ada") {
 					w.hears(err)
 				}
-				if _, err := w.f.coll.ReplaceOne(w.t.Context(), bson.D{}, good); err != nil {
+				if _, err := w.f.Coll.ReplaceOne(w.t.Context(), bson.D{}, good); err != nil {
 					w.t.Fatal(err)
 				}
 			}
 		},
 		"load, refused":      func(w *witness) { quotes(w, 13, "find"); load(w) },
-		"load, not answered": func(w *witness) { w.f.wire.on("find", rule{kind: hang}); load(w) },
+		"load, not answered": func(w *witness) { w.f.Wire.On("find", storetest.Rule{Kind: storetest.Hang}); load(w) },
 		"load, cut": func(w *witness) {
-			w.f.wire.on("find", rule{kind: refuse})
+			w.f.Wire.On("find", storetest.Rule{Kind: storetest.Refuse})
 			load(w)
-			id := w.b.cookiesID()
-			_, err := w.f.store.Fetch(w.t.Context(), name, id)
+			id := w.b.CookieID()
+			_, err := w.f.Store.Fetch(w.t.Context(), storetest.Name, id)
 			w.hears(err)
 		},
 		"load, name that is none": func(w *witness) {
-			_, err := w.f.store.Get(w.b.request(), "a b")
-			_, errFetch := w.f.store.Fetch(w.t.Context(), "a b", w.b.cookiesID())
-			_, errNone := w.f.store.Fetch(w.t.Context(), name, w.b.cookies[name])
-			_, errNil := w.f.store.New(nil, name)
-			w.hears(err, errFetch, errNone, errNil, w.f.store.Persist(w.t.Context(), sessions.NewSession(w.f.store, "a b")))
+			_, err := w.f.Store.Get(w.b.Request(), "a b")
+			_, errFetch := w.f.Store.Fetch(w.t.Context(), "a b", w.b.CookieID())
+			_, errNone := w.f.Store.Fetch(w.t.Context(), storetest.Name, w.b.Cookies[storetest.Name])
+			_, errNil := w.f.Store.New(nil, storetest.Name)
+			w.hears(err, errFetch, errNone, errNil, w.f.Store.Persist(w.t.Context(), sessions.NewSession(w.f.Store, "a b")))
 		},
 		"save, refused": func(w *witness) { quotes(w, 13, "insert", "update", "delete"); save(w, change) },
 		"save, invalid": func(w *witness) { quotesWrite(w, 121, "insert", "update"); save(w, change) },
@@ -649,7 +612,7 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 		},
 		"save, cut": func(w *witness) {
 			for _, command := range []string{"insert", "update", "delete"} {
-				w.f.wire.on(command, rule{kind: loseAnswer})
+				w.f.Wire.On(command, storetest.Rule{Kind: storetest.LoseAnswer})
 			}
 			save(w, change)
 		},
@@ -668,120 +631,120 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 			}
 		},
 		"save, gone": func(w *witness) {
-			late, errLate := w.f.store.New(w.b.request(), name)
+			late, errLate := w.f.Store.New(w.b.Request(), storetest.Name)
 			w.hears(errLate)
-			w.f.expire()
+			w.f.Expire()
 			late.Values["card"] = card + "2"
-			_, err := w.b.clone().save(late)
+			_, err := w.b.Clone().Save(late)
 			w.hears(err)
-			if _, err := w.f.coll.DeleteMany(w.t.Context(), bson.D{}); err != nil {
+			if _, err := w.f.Coll.DeleteMany(w.t.Context(), bson.D{}); err != nil {
 				w.t.Fatal(err)
 			}
-			_, err = w.b.clone().renew(late)
-			w.hears(err, w.f.store.Persist(w.t.Context(), late))
+			_, err = w.b.Clone().Renew(late)
+			w.hears(err, w.f.Store.Persist(w.t.Context(), late))
 		},
 		"save, in conflict": func(w *witness) {
 			store := w.another(func(c *mongostore.Config) { c.OnConflict = mongostore.Reject })
-			w.b.store = store
-			one, two := w.b.load(), w.b.load()
+			w.b.Store = store
+			one, two := w.b.Load(), w.b.Load()
 			one.Values["card"], two.Values["card"] = card+"1", card+"2"
-			_, err := w.b.clone().save(one)
-			_, errTwo := w.b.clone().save(two)
+			_, err := w.b.Clone().Save(one)
+			_, errTwo := w.b.Clone().Save(two)
 			w.hears(err, errTwo)
 		},
 		"save, nothing": func(w *witness) {
-			session := w.b.load()
-			foreign := sessions.NewSession(nil, name)
+			session := w.b.Load()
+			foreign := sessions.NewSession(nil, storetest.Name)
 			foreign.ID = session.ID
-			_, err := w.b.clone().renew(foreign)
-			w.hears(err, w.f.store.Save(nil, nil, nil), w.f.store.Persist(w.t.Context(), nil), w.f.store.Remove(w.t.Context(), nil))
+			_, err := w.b.Clone().Renew(foreign)
+			w.hears(err, w.f.Store.Save(nil, nil, nil), w.f.Store.Persist(w.t.Context(), nil), w.f.Store.Remove(w.t.Context(), nil))
 		},
 		"logout, refused": func(w *witness) {
 			quotes(w, 11600, "delete")
-			session := w.b.load()
-			w.hears(w.f.store.Remove(w.t.Context(), session))
-			w.b.logout()
-			w.hears(w.f.store.Close(w.t.Context()))
+			session := w.b.Load()
+			w.hears(w.f.Store.Remove(w.t.Context(), session))
+			w.b.Logout()
+			w.hears(w.f.Store.Close(w.t.Context()))
 			session.Options.MaxAge = -1
-			other := w.f.browser()
-			w.f.wire.heal()
-			other.store = w.another(func(*mongostore.Config) {})
-			other.login()
-			held := other.load()
-			w.hears(other.store.Close(w.t.Context()))
-			w.f.wire.on("delete", rule{kind: refuse})
+			other := w.f.Browser()
+			w.f.Wire.Heal()
+			other.Store = w.another(func(*mongostore.Config) {})
+			other.Login()
+			held := other.Load()
+			w.hears(other.Store.Close(w.t.Context()))
+			w.f.Wire.On("delete", storetest.Rule{Kind: storetest.Refuse})
 			held.Options.MaxAge = -1
-			_, err := other.save(held)
+			_, err := other.Save(held)
 			w.hears(err)
 		},
 		"logout, unacknowledged": func(w *witness) {
-			store, err := mongostore.New(unacknowledged(w.t, w.f), signingKey)
+			store, err := mongostore.New(unacknowledged(w.t, w.f), storetest.SigningKey)
 			if err != nil {
 				w.t.Fatal(err)
 			}
-			r := w.b.request()
-			session, err := store.New(r, name)
+			r := w.b.Request()
+			session, err := store.New(r, storetest.Name)
 			w.hears(err)
 			session.Options.MaxAge = -1
 			w.hears(store.Save(r, httptest.NewRecorder(), session), store.Close(w.t.Context()))
 		},
 		"owners": func(w *witness) {
-			session, ctx := w.b.load(), w.t.Context()
-			_, errExcept := w.f.store.RevokeAll(ctx, "ada", sessions.NewSession(nil, name))
-			_, errType := w.f.store.RevokeAll(ctx, struct{ Number string }{card})
-			w.hears(errExcept, errType, w.f.store.Revoke(ctx, ""))
+			session, ctx := w.b.Load(), w.t.Context()
+			_, errExcept := w.f.Store.RevokeAll(ctx, "ada", sessions.NewSession(nil, storetest.Name))
+			_, errType := w.f.Store.RevokeAll(ctx, struct{ Number string }{card})
+			w.hears(errExcept, errType, w.f.Store.Revoke(ctx, ""))
 			quotes(w, 13, "find", "delete")
-			_, err := w.f.store.RevokeAll(ctx, "ada")
-			w.hears(err, w.f.store.Revoke(ctx, hashOf(session.ID)))
-			for _, err := range w.f.store.Sessions(ctx, "ada") {
+			_, err := w.f.Store.RevokeAll(ctx, "ada")
+			w.hears(err, w.f.Store.Revoke(ctx, storetest.HashOf(session.ID)))
+			for _, err := range w.f.Store.Sessions(ctx, "ada") {
 				w.hears(err)
 			}
 		},
 		"upkeep": func(w *witness) {
 			quotes(w, 13, "find", "delete", "aggregate", "count")
 			ctx := w.t.Context()
-			_, errCount := w.f.store.Count(ctx)
-			_, errDelete := w.f.store.DeleteExpired(ctx)
+			_, errCount := w.f.Store.Count(ctx)
+			_, errDelete := w.f.Store.DeleteExpired(ctx)
 			w.hears(errCount, errDelete)
-			w.f.wire.heal()
+			w.f.Wire.Heal()
 			store := w.another(func(c *mongostore.Config) { c.Cleanup = mongostore.Sweep })
 			quotes(w, 13, "find")
-			w.b.store = store
-			_, err := w.b.clone().save(sessions.NewSession(store, name))
+			w.b.Store = store
+			_, err := w.b.Clone().Save(sessions.NewSession(store, storetest.Name))
 			w.hears(err)
-			eventually(w.t, "a sweep has failed", func() bool { return strings.Contains(w.log.String(), "not deleted") })
+			storetest.Eventually(w.t, "a sweep has failed", func() bool { return strings.Contains(w.log.String(), "not deleted") })
 			w.hears(store.Close(ctx))
 		},
 		"indexes": func(w *witness) {
 			for _, code := range []int{13, 10107} {
-				w.f.wire.on("createIndexes", rule{kind: answer, reply: refusal(code, "Refused")})
-				w.f.wire.on("listIndexes", rule{kind: answer, reply: refusal(13, "Unauthorized")})
+				w.f.Wire.On("createIndexes", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(code, "Refused")})
+				w.f.Wire.On("listIndexes", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
 				store := w.another(func(c *mongostore.Config) { c.Cleanup = mongostore.TTLIndex })
 				w.hears(store.EnsureIndexes(w.t.Context()))
 			}
 		},
 		"migration": func(w *witness) {
 			// A store that fails to load, and one that fails to remove.
-			w.b.store = w.another(func(c *mongostore.Config) { c.MigrateFrom = brokenStore{} })
-			mine := w.b.cookies[name]
-			w.b.cookies[name] = "of-the-old-store"
-			_, err := w.b.store.New(w.b.request(), name)
+			w.b.Store = w.another(func(c *mongostore.Config) { c.MigrateFrom = storetest.BrokenStore{} })
+			mine := w.b.Cookies[storetest.Name]
+			w.b.Cookies[storetest.Name] = "of-the-old-store"
+			_, err := w.b.Store.New(w.b.Request(), storetest.Name)
 			w.hears(err)
-			files := sessions.NewFilesystemStore(w.t.TempDir(), signingKey)
-			r, recorder := w.f.browser().request(), httptest.NewRecorder()
-			old, err := files.New(r, name)
+			files := sessions.NewFilesystemStore(w.t.TempDir(), storetest.SigningKey)
+			r, recorder := w.f.Browser().Request(), httptest.NewRecorder()
+			old, err := files.New(r, storetest.Name)
 			w.hears(err)
 			old.Values["card"] = card
 			w.hears(files.Save(r, recorder, old))
-			w.b.store = w.another(func(c *mongostore.Config) { c.MigrateFrom = fullDisk{FilesystemStore: files} })
-			w.b.receive(recorder)
-			session, err := w.b.store.New(w.b.request(), name)
-			w.hears(err, w.b.store.Remove(w.t.Context(), session))
-			w.b.cookies[name] = mine
+			w.b.Store = w.another(func(c *mongostore.Config) { c.MigrateFrom = storetest.FullDisk{FilesystemStore: files} })
+			w.b.Receive(recorder)
+			session, err := w.b.Store.New(w.b.Request(), storetest.Name)
+			w.hears(err, w.b.Store.Remove(w.t.Context(), session))
+			w.b.Cookies[storetest.Name] = mine
 		},
 		"opening": func(w *witness) {
 			w.another(func(*mongostore.Config) {}, []byte(password))
-			w.another(func(*mongostore.Config) {}, signingKey, []byte(password))
+			w.another(func(*mongostore.Config) {}, storetest.SigningKey, []byte(password))
 			w.another(func(c *mongostore.Config) { c.SealKeys = [][]byte{[]byte(password)} })
 			w.another(func(c *mongostore.Config) { c.SealKeys = [][]byte{seal, seal} })
 			for _, uri := range []string{"http://me:%s@localhost", "mongodb://me:%s@localhost:x", "mongodb://me:%s/localhost", "mongodb://me:%s@127.0.0.1:1/?connectTimeoutMS=200"} {
@@ -789,33 +752,33 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 					c.Client, c.URI, c.Timeout = nil, fmt.Sprintf(uri, password), 300*time.Millisecond
 				})
 			}
-			_, err := mongostore.New(nil, signingKey)
-			_, errKey := mongostore.New(w.f.coll, signingKey, []byte(password))
+			_, err := mongostore.New(nil, storetest.SigningKey)
+			_, errKey := mongostore.New(w.f.Coll, storetest.SigningKey, []byte(password))
 			w.hears(err, errKey)
 		},
 		"closing": func(w *witness) {
-			w.f.wire.on("delete", rule{kind: hang})
-			w.b.logout()
+			w.f.Wire.On("delete", storetest.Rule{Kind: storetest.Hang})
+			w.b.Logout()
 			ctx, cancel := context.WithCancel(w.t.Context())
 			cancel()
-			w.hears(w.f.store.Close(ctx))
+			w.hears(w.f.Store.Close(ctx))
 		},
 	}
 
-	var told logBuffer // by all
+	var told storetest.LogBuffer // by all
 	var walked atomic.Int64
 	t.Run("paths", func(t *testing.T) {
 		for what, path := range paths {
 			t.Run(what, func(t *testing.T) {
 				t.Parallel()
-				w := &witness{t: t, log: &logBuffer{}}
-				w.f = setup(t, func(c *mongostore.Config) {
+				w := &witness{t: t, log: &storetest.LogBuffer{}}
+				w.f = storetest.Setup(t, func(c *mongostore.Config) {
 					c.OwnerKey, c.SealKeys, c.Timeout = "user", [][]byte{seal}, 2*time.Second
 					c.Logger = slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 				})
-				w.b = w.f.browser()
-				w.b.do(func(s *sessions.Session) { s.Values["user"], s.Values["card"] = "ada", card })
-				id, cookie := w.b.load().ID, w.b.cookies[name]
+				w.b = w.f.Browser()
+				w.b.Do(func(s *sessions.Session) { s.Values["user"], s.Values["card"] = "ada", card })
+				id, cookie := w.b.Load().ID, w.b.Cookies[storetest.Name]
 
 				path(w)
 				walked.Add(1)
@@ -838,7 +801,7 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 					"what it is made of": string(inner),
 					"a value":            card,
 					"a password":         password,
-					"the signing key":    string(signingKey),
+					"the signing key":    string(storetest.SigningKey),
 					"the seal key":       string(seal),
 					"its hexadecimals":   hex.EncodeToString(seal),
 					"its base64":         base64.StdEncoding.EncodeToString(seal),
@@ -867,22 +830,12 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 	}
 }
 
-// cookiesID is the ID in the browser's cookie.
-func (b *browser) cookiesID() string {
-	b.f.t.Helper()
-	var id string
-	if err := securecookie.DecodeMulti(name, b.cookies[name], &id, b.f.store.Codecs...); err != nil {
-		b.f.t.Fatal(err)
-	}
-	return id
-}
-
 // packageTexts returns the beginnings of all errors and warnings that the package has, as far as
 // they are fixed.
 func packageTexts(t *testing.T) map[string]bool {
 	t.Helper()
 	texts := map[string]bool{}
-	for _, file := range sourceFiles(t, false) {
+	for _, file := range storetest.SourceFiles(t, false) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			lit, ok := n.(*ast.BasicLit)
 			if !ok || lit.Kind != token.STRING {

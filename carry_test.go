@@ -7,6 +7,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // TestRenewalKeepsItsChange: what a renewal itself changes, it still does if another request
@@ -15,10 +16,10 @@ import (
 func TestRenewalKeepsItsChange(t *testing.T) {
 	t.Parallel()
 	for _, deletes := range []bool{true, false} {
-		f := setup(t)
-		b := f.browser().login()
-		b.clone().do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = 1, 1 })
-		session := b.load()
+		f := storetest.Setup(t)
+		b := f.Browser().Login()
+		b.Clone().Do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = 1, 1 })
+		session := b.Load()
 		second := bson.D{{Key: "$unset", Value: bson.D{{Key: "values.a", Value: ""}}}}
 		if deletes {
 			delete(session.Values, "a")
@@ -31,22 +32,22 @@ func TestRenewalKeepsItsChange(t *testing.T) {
 		// Both come from another process, before the renewal marks the old document,
 		// and before it has brought the first of them into the new one.
 		seen, marks, brings := make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
-		f.wire.on("update", rule{kind: hold, once: true, seen: seen, gate: marks})
+		f.Wire.On("update", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: marks})
 		done := make(chan error, 1)
 		go func() {
-			_, err := b.renew(session)
+			_, err := b.Renew(session)
 			done <- err
 		}()
 		<-seen
 		raise := bson.E{Key: "$inc", Value: bson.D{{Key: "rev", Value: 1}}}
-		old := bson.D{{Key: "_id", Value: hashOf(session.ID)}}
-		if _, err := f.coll.UpdateOne(t.Context(), old, append(second, raise)); err != nil {
+		old := bson.D{{Key: "_id", Value: storetest.HashOf(session.ID)}}
+		if _, err := f.Coll.UpdateOne(t.Context(), old, append(second, raise)); err != nil {
 			t.Fatal(err)
 		}
-		f.wire.on("update", rule{kind: hold, once: true, seen: seen, gate: brings})
+		f.Wire.On("update", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: brings})
 		close(marks)
 		<-seen
-		if _, err := f.coll.UpdateOne(t.Context(), old, append(third, raise)); err != nil {
+		if _, err := f.Coll.UpdateOne(t.Context(), old, append(third, raise)); err != nil {
 			t.Fatal(err)
 		}
 		close(brings)
@@ -54,7 +55,7 @@ func TestRenewalKeepsItsChange(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		for what, s := range map[string]*sessions.Session{"afterwards": session, "stored": b.load()} {
+		for what, s := range map[string]*sessions.Session{"afterwards": session, "stored": b.Load()} {
 			a, found := s.Values["a"]
 			if deletes && found || !deletes && a != 5 {
 				t.Errorf("%s: a is %v, %t", what, a, found)
@@ -63,7 +64,7 @@ func TestRenewalKeepsItsChange(t *testing.T) {
 				t.Errorf("%s: b is %v", what, s.Values["b"])
 			}
 		}
-		f.wantDocuments(1)
+		f.WantDocuments(1)
 	}
 }
 
@@ -71,32 +72,32 @@ func TestRenewalKeepsItsChange(t *testing.T) {
 // logs in meanwhile.
 func TestRenewalKeepsItsOwner(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "uid" })
-	b := f.browser()
-	b.do(func(s *sessions.Session) { s.Values["cart"] = 1 })
-	other, session := b.clone(), b.load()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "uid" })
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) { s.Values["cart"] = 1 })
+	other, session := b.Clone(), b.Load()
 	session.Values["uid"] = 42
 	seen, marks, brings := make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
-	f.wire.on("update", rule{kind: hold, once: true, seen: seen, gate: marks})
+	f.Wire.On("update", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: marks})
 	done := make(chan error, 1)
 	go func() {
-		_, err := b.renew(session)
+		_, err := b.Renew(session)
 		done <- err
 	}()
 	<-seen
-	other.do(func(s *sessions.Session) { s.Values["uid"] = 42 })
-	f.wire.on("update", rule{kind: hold, once: true, seen: seen, gate: brings})
+	other.Do(func(s *sessions.Session) { s.Values["uid"] = 42 })
+	f.Wire.On("update", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: brings})
 	close(marks)
 	<-seen
-	other.do(func(s *sessions.Session) { s.Values["uid"] = 43 })
+	other.Do(func(s *sessions.Session) { s.Values["uid"] = 43 })
 	close(brings)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if got := b.load().Values["uid"]; got != 42 || session.Values["uid"] != 42 {
+	if got := b.Load().Values["uid"]; got != 42 || session.Values["uid"] != 42 {
 		t.Errorf("uid is %v in the database, %v in the session", got, session.Values["uid"])
 	}
-	if owner := f.document().Lookup("owner").AsInt64(); owner != 42 {
+	if owner := f.Document().Lookup("owner").AsInt64(); owner != 42 {
 		t.Errorf("the owner is %d", owner)
 	}
 }

@@ -14,18 +14,19 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // TestTTLIndex is made by Open, and it deletes.
 func TestTTLIndex(t *testing.T) {
 	t.Parallel()
-	needsMongoDB(t, "TTL indexes")
-	f := setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.TTLIndex })
+	storetest.NeedsMongoDB(t, "TTL indexes")
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.TTLIndex })
 	wantTTLIndex(t, f)
-	if log := f.text.String(); log != "" {
+	if log := f.Text.String(); log != "" {
 		t.Errorf("log: %s", log)
 	}
-	if err := f.store.EnsureIndexes(t.Context()); err != nil {
+	if err := f.Store.EnsureIndexes(t.Context()); err != nil {
 		t.Errorf("once more: %v", err)
 	}
 }
@@ -33,17 +34,17 @@ func TestTTLIndex(t *testing.T) {
 // TestTTLIndexOfNew is made in the background of the first save.
 func TestTTLIndexOfNew(t *testing.T) {
 	t.Parallel()
-	needsMongoDB(t, "TTL indexes")
-	f := setup(t)
-	store, err := mongostore.New(f.cfg.Client.Database(f.cfg.Database).Collection(f.cfg.Collection), signingKey)
+	storetest.NeedsMongoDB(t, "TTL indexes")
+	f := storetest.Setup(t)
+	store, err := mongostore.New(f.Cfg.Client.Database(f.Cfg.Database).Collection(f.Cfg.Collection), storetest.SigningKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := f.browser()
-	b.store = store
-	b.login()
-	eventually(t, "there is an index", func() bool {
-		indexes, err := f.coll.Indexes().ListSpecifications(t.Context())
+	b := f.Browser()
+	b.Store = store
+	b.Login()
+	storetest.Eventually(t, "there is an index", func() bool {
+		indexes, err := f.Coll.Indexes().ListSpecifications(t.Context())
 		return err == nil && len(indexes) == 2
 	})
 	wantTTLIndex(t, f)
@@ -52,9 +53,9 @@ func TestTTLIndexOfNew(t *testing.T) {
 	}
 }
 
-func wantTTLIndex(t *testing.T, f *fixture) {
+func wantTTLIndex(t *testing.T, f *storetest.Fixture) {
 	t.Helper()
-	indexes, err := f.coll.Indexes().ListSpecifications(t.Context())
+	indexes, err := f.Coll.Indexes().ListSpecifications(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,27 +70,27 @@ func wantTTLIndex(t *testing.T, f *fixture) {
 // the command that mends it, and that command does.
 func TestOtherExpiryIndex(t *testing.T) {
 	t.Parallel()
-	needsMongoDB(t, "TTL indexes")
-	f := setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.TTLIndex })
-	if err := f.coll.Drop(t.Context()); err != nil {
+	storetest.NeedsMongoDB(t, "TTL indexes")
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.TTLIndex })
+	if err := f.Coll.Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.coll.Indexes().CreateOne(t.Context(), mongo.IndexModel{
+	if _, err := f.Coll.Indexes().CreateOne(t.Context(), mongo.IndexModel{
 		Keys: bson.D{{Key: "expiresAt", Value: 1}}, Options: options.Index().SetExpireAfterSeconds(3600),
 	}); err != nil {
 		t.Fatal(err)
 	}
-	f.open()
-	if log := f.text.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "collMod") {
+	f.Open()
+	if log := f.Text.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "collMod") {
 		t.Errorf("log: %s", log)
 	}
-	if err := f.coll.Database().RunCommand(t.Context(), bson.D{
-		{Key: "collMod", Value: f.coll.Name()},
+	if err := f.Coll.Database().RunCommand(t.Context(), bson.D{
+		{Key: "collMod", Value: f.Coll.Name()},
 		{Key: "index", Value: bson.D{{Key: "name", Value: "expiresAt_1"}, {Key: "expireAfterSeconds", Value: 0}}},
 	}).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.store.EnsureIndexes(t.Context()); err != nil {
+	if err := f.Store.EnsureIndexes(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -109,47 +110,47 @@ func TestTTLIndexRefused(t *testing.T) {
 		indexes bson.D
 		says    string // of the warning; there is none if empty
 	}{
-		{"not implemented", refusal(238, "NotImplemented"), nil, "NotImplemented"},
-		{"no right", refusal(13, "Unauthorized"), nil, "Unauthorized"},
-		{"no such command", refusal(59, "CommandNotFound"), nil, "CommandNotFound"},
+		{"not implemented", storetest.Refusal(238, "NotImplemented"), nil, "NotImplemented"},
+		{"no right", storetest.Refusal(13, "Unauthorized"), nil, "Unauthorized"},
+		{"no such command", storetest.Refusal(59, "CommandNotFound"), nil, "CommandNotFound"},
 		{
-			"other time", refusal(85, "IndexOptionsConflict"), indexes(bson.E{Key: "expireAfterSeconds", Value: 3600}),
+			"other time", storetest.Refusal(85, "IndexOptionsConflict"), indexes(bson.E{Key: "expireAfterSeconds", Value: 3600}),
 			`{collMod: \"COLL\", index: {name: \"theirs\", expireAfterSeconds: 0}}`,
 		},
-		{"no TTL", refusal(85, "IndexOptionsConflict"), indexes(), `dropIndex(\"theirs\")`},
-		{"other name", refusal(85, "IndexOptionsConflict"), indexes(bson.E{Key: "expireAfterSeconds", Value: 0}), ""},
-		{"other keys", refusal(86, "IndexKeySpecsConflict"), indexes(), "theirs"},
+		{"no TTL", storetest.Refusal(85, "IndexOptionsConflict"), indexes(), `dropIndex(\"theirs\")`},
+		{"other name", storetest.Refusal(85, "IndexOptionsConflict"), indexes(bson.E{Key: "expireAfterSeconds", Value: 0}), ""},
+		{"other keys", storetest.Refusal(86, "IndexKeySpecsConflict"), indexes(), "theirs"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t)
-			f.wire.on("createIndexes", rule{kind: answer, reply: row.refusal})
-			f.wire.on("listIndexes", rule{kind: answer, reply: refusal(13, "Unauthorized")})
+			f := storetest.Setup(t)
+			f.Wire.On("createIndexes", storetest.Rule{Kind: storetest.Answer, Reply: row.refusal})
+			f.Wire.On("listIndexes", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
 			if row.indexes != nil {
-				f.wire.on("listIndexes", rule{kind: answer, reply: row.indexes})
+				f.Wire.On("listIndexes", storetest.Rule{Kind: storetest.Answer, Reply: row.indexes})
 			}
-			f.cfg.Cleanup = mongostore.TTLIndex
-			f.store = f.open()
+			f.Cfg.Cleanup = mongostore.TTLIndex
+			f.Store = f.Open()
 			warnings := 1
 			if row.says == "" {
 				warnings = 0
 			}
 			wantLog := func() {
 				t.Helper()
-				log := f.text.String()
-				says := strings.ReplaceAll(row.says, "COLL", f.coll.Name())
+				log := f.Text.String()
+				says := strings.ReplaceAll(row.says, "COLL", f.Coll.Name())
 				if strings.Count(log, "level=WARN") != warnings || !strings.Contains(log, says) {
 					t.Errorf("log: %s\nwant: %s", log, says)
 				}
 			}
 			wantLog()
-			if err := f.store.EnsureIndexes(t.Context()); (err == nil) != (row.says == "") {
+			if err := f.Store.EnsureIndexes(t.Context()); (err == nil) != (row.says == "") {
 				t.Errorf("EnsureIndexes: %v", err)
 			}
-			seed(t, f, 3, time.Now().Add(-time.Minute))
-			f.browser().login()
+			storetest.Seed(t, f, 3, time.Now().Add(-time.Minute))
+			f.Browser().Login()
 			if row.says != "" {
-				eventually(t, "the expired sessions are swept", func() bool { return len(f.documents()) == 1 })
+				storetest.Eventually(t, "the expired sessions are swept", func() bool { return len(f.Documents()) == 1 })
 			}
 			wantLog()
 		})
@@ -178,14 +179,14 @@ func TestIndexesOfATool(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t)
-			f.wire.on("createIndexes", rule{kind: answer, reply: refusal(13, "Unauthorized")})
-			f.wire.on("listIndexes", rule{kind: answer, reply: bson.D{{Key: "ok", Value: 1}, {Key: "cursor", Value: bson.D{
+			f := storetest.Setup(t)
+			f.Wire.On("createIndexes", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
+			f.Wire.On("listIndexes", storetest.Rule{Kind: storetest.Answer, Reply: bson.D{{Key: "ok", Value: 1}, {Key: "cursor", Value: bson.D{
 				{Key: "id", Value: int64(0)}, {Key: "ns", Value: "a.b"}, {Key: "firstBatch", Value: row.indexes},
 			}}}})
-			f.cfg.Cleanup, f.cfg.OwnerKey = mongostore.TTLIndex, "user"
-			store := f.open()
-			log := f.text.String()
+			f.Cfg.Cleanup, f.Cfg.OwnerKey = mongostore.TTLIndex, "user"
+			store := f.Open()
+			log := f.Text.String()
 			if warnings := strings.Count(log, "level=WARN"); (warnings > 0) != (row.says != "") || warnings > 1 || !strings.Contains(log, row.says) {
 				t.Errorf("log: %s\nwant: %s", log, row.says)
 			}
@@ -199,11 +200,11 @@ func TestIndexesOfATool(t *testing.T) {
 // TestIndexTriedAgain: a server that is just handing over has not refused.
 func TestIndexTriedAgain(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	f.wire.on("createIndexes", rule{kind: answer, reply: refusal(10107, "NotWritablePrimary")})
-	f.cfg.Cleanup = mongostore.TTLIndex
-	f.open()
-	if log := f.text.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "tried again") {
+	f := storetest.Setup(t)
+	f.Wire.On("createIndexes", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(10107, "NotWritablePrimary")})
+	f.Cfg.Cleanup = mongostore.TTLIndex
+	f.Open()
+	if log := f.Text.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "tried again") {
 		t.Errorf("log: %s", log)
 	}
 }
@@ -211,18 +212,18 @@ func TestIndexTriedAgain(t *testing.T) {
 // TestSweep: the first save deletes what has expired, and no more than that.
 func TestSweep(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.Sweep })
-	seed(t, f, 2500, time.Now().Add(-time.Minute))
-	seed(t, f, 7, time.Now().Add(time.Hour))
-	f.browser().login()
-	eventually(t, "the expired sessions are deleted", func() bool { return len(f.documents()) == 8 })
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.Sweep })
+	storetest.Seed(t, f, 2500, time.Now().Add(-time.Minute))
+	storetest.Seed(t, f, 7, time.Now().Add(time.Hour))
+	f.Browser().Login()
+	storetest.Eventually(t, "the expired sessions are deleted", func() bool { return len(f.Documents()) == 8 })
 	// Not with each save.
-	f.log.reset()
+	f.Log.Reset()
 	for range 5 {
-		f.browser().login()
+		f.Browser().Login()
 	}
-	f.wantCommands("insert", "insert", "insert", "insert", "insert")
-	if log := f.text.String(); log != "" {
+	f.WantCommands("insert", "insert", "insert", "insert", "insert")
+	if log := f.Text.String(); log != "" {
 		t.Errorf("log: %s", log)
 	}
 }
@@ -230,77 +231,56 @@ func TestSweep(t *testing.T) {
 // TestSweepFails: a warning, and the save succeeds.
 func TestSweepFails(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.Sweep })
-	f.wire.on("find", rule{kind: answer, reply: refusal(13, "Unauthorized")})
-	f.browser().login()
-	eventually(t, "there is a warning", func() bool { return strings.Contains(f.text.String(), "expired sessions not deleted") })
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.Sweep })
+	f.Wire.On("find", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
+	f.Browser().Login()
+	storetest.Eventually(t, "there is a warning", func() bool { return strings.Contains(f.Text.String(), "expired sessions not deleted") })
 }
 
 // TestCleanupOff: nothing is deleted unless the application says so.
 func TestCleanupOff(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	seed(t, f, 3, time.Now().Add(-time.Minute))
-	f.browser().login()
-	if err := f.store.Close(t.Context()); err != nil { // waits for what there may be
+	f := storetest.Setup(t)
+	storetest.Seed(t, f, 3, time.Now().Add(-time.Minute))
+	f.Browser().Login()
+	if err := f.Store.Close(t.Context()); err != nil { // waits for what there may be
 		t.Fatal(err)
 	}
-	f.wantDocuments(4)
-	if n, err := f.store.Count(t.Context()); n != 1 || err != nil {
+	f.WantDocuments(4)
+	if n, err := f.Store.Count(t.Context()); n != 1 || err != nil {
 		t.Errorf("Count: %d, %v", n, err)
 	}
-	if n, err := f.store.DeleteExpired(t.Context()); n != 3 || err != nil {
+	if n, err := f.Store.DeleteExpired(t.Context()); n != 3 || err != nil {
 		t.Errorf("DeleteExpired: %d, %v", n, err)
 	}
-	f.wantDocuments(1)
-	if n, err := f.store.DeleteExpired(t.Context()); n != 0 || err != nil {
+	f.WantDocuments(1)
+	if n, err := f.Store.DeleteExpired(t.Context()); n != 0 || err != nil {
 		t.Errorf("DeleteExpired, again: %d, %v", n, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := f.store.DeleteExpired(ctx); err == nil {
+	if _, err := f.Store.DeleteExpired(ctx); err == nil {
 		t.Error("DeleteExpired with a cancelled context: no error")
 	}
-	if _, err := f.store.Count(ctx); err == nil {
+	if _, err := f.Store.Count(ctx); err == nil {
 		t.Error("Count with a cancelled context: no error")
 	}
-	if err := f.store.EnsureIndexes(t.Context()); err != nil {
+	if err := f.Store.EnsureIndexes(t.Context()); err != nil {
 		t.Errorf("EnsureIndexes, with none to make: %v", err)
-	}
-}
-
-// seed puts sessions into the collection.
-func seed(t *testing.T, f *fixture, n int, expiresAt time.Time) {
-	t.Helper()
-	docs := make([]any, n)
-	for i := range docs {
-		docs[i] = bson.D{
-			{Key: "_id", Value: bson.NewObjectID().Hex()},
-			{Key: "v", Value: 1},
-			{Key: "name", Value: name},
-			{Key: "values", Value: bson.D{}},
-			{Key: "rev", Value: 1},
-			{Key: "createdAt", Value: expiresAt},
-			{Key: "seenAt", Value: expiresAt},
-			{Key: "expiresAt", Value: expiresAt},
-		}
-	}
-	if _, err := f.coll.InsertMany(t.Context(), docs); err != nil {
-		t.Fatal(err)
 	}
 }
 
 // TestUnclosedStore: nothing runs on in a store that is not used, so none has to be closed.
 func TestUnclosedStore(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	store, err := mongostore.New(f.cfg.Client.Database(f.cfg.Database).Collection(f.cfg.Collection), signingKey)
+	f := storetest.Setup(t)
+	store, err := mongostore.New(f.Cfg.Client.Database(f.Cfg.Database).Collection(f.Cfg.Collection), storetest.SigningKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := f.browser()
-	b.store = store
-	b.login()
+	b := f.Browser()
+	b.Store = store
+	b.Login()
 	ended := make(chan error)
 	go func() { ended <- store.Close(t.Context()) }()
 	select {
@@ -312,7 +292,7 @@ func TestUnclosedStore(t *testing.T) {
 		t.Fatal("Close does not end")
 	}
 	// A closed store on the application's client goes on, without background work.
-	if err := store.Save(b.request(), httptest.NewRecorder(), sessions.NewSession(store, name)); err != nil {
+	if err := store.Save(b.Request(), httptest.NewRecorder(), sessions.NewSession(store, storetest.Name)); err != nil {
 		t.Error(err)
 	}
 }

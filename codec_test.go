@@ -27,6 +27,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // The types of an application, made known to gob as for CookieStore.
@@ -469,17 +470,17 @@ func throughCookieStore(v any) (any, error) {
 // that loses nothing, and is not written again when nobody changed it.
 func TestValues(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
-	b.do(func(s *sessions.Session) {
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) {
 		for _, row := range samples() {
 			s.Values[row.name] = row.value
 		}
 	})
-	f.wantCommands("insert")
-	document := f.document()
+	f.WantCommands("insert")
+	document := f.Document()
 
-	session := b.load()
+	session := b.Load()
 	if len(session.Values) != len(samples()) {
 		t.Errorf("%d values came back of %d", len(session.Values), len(samples()))
 	}
@@ -510,10 +511,10 @@ func TestValues(t *testing.T) {
 		})
 	}
 
-	if _, err := b.save(session); err != nil {
+	if _, err := b.Save(session); err != nil {
 		t.Fatal(err)
 	}
-	f.wantCommands("find")
+	f.WantCommands("find")
 }
 
 // checkTag checks that a stored value is {_type: tag, _value: one of the type inner}.
@@ -539,11 +540,11 @@ func checkTag(t *testing.T, stored bson.RawValue, tag string, inner bson.Type) {
 // monotonic clock means nothing to another process.
 func TestMonotonicReading(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
+	f := storetest.Setup(t)
+	b := f.Browser()
 	now := time.Now()
-	b.do(func(s *sessions.Session) { s.Values["now"] = now })
-	if got := b.load().Values["now"]; !same(got, now) || strings.Contains(fmt.Sprint(got), "m=") {
+	b.Do(func(s *sessions.Session) { s.Values["now"] = now })
+	if got := b.Load().Values["now"]; !same(got, now) || strings.Contains(fmt.Sprint(got), "m=") {
 		t.Errorf("%v came back as %v", now, got)
 	}
 }
@@ -631,34 +632,34 @@ func TestChangesInPlace(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t)
-			b := f.browser()
-			b.do(func(s *sessions.Session) { s.Values["key"], s.Values["other"] = row.value, 1 })
-			f.wantCommands("insert")
+			f := storetest.Setup(t)
+			b := f.Browser()
+			b.Do(func(s *sessions.Session) { s.Values["key"], s.Values["other"] = row.value, 1 })
+			f.WantCommands("insert")
 
-			b.do(func(s *sessions.Session) {
+			b.Do(func(s *sessions.Session) {
 				row.change(s.Values["key"])
 				row.revert(s.Values["key"])
 			})
-			f.wantCommands("find")
+			f.WantCommands("find")
 
-			b.do(func(s *sessions.Session) { row.change(s.Values["key"]) })
-			f.wantCommands("find", "update")
+			b.Do(func(s *sessions.Session) { row.change(s.Values["key"]) })
+			f.WantCommands("find", "update")
 			row.change(row.value)
-			if got := b.load().Values["key"]; !same(got, row.value) {
+			if got := b.Load().Values["key"]; !same(got, row.value) {
 				t.Errorf("%#v came back as %#v", row.value, got)
 			}
 
 			// In the session that was saved, too.
-			session := b.load()
-			f.log.reset()
+			session := b.Load()
+			f.Log.Reset()
 			row.revert(session.Values["key"])
 			for range 2 {
-				if _, err := b.save(session); err != nil {
+				if _, err := b.Save(session); err != nil {
 					t.Fatal(err)
 				}
 			}
-			f.wantCommands("update")
+			f.WantCommands("update")
 		})
 	}
 }
@@ -674,30 +675,30 @@ func manyTags() map[string]string {
 // TestUnchangedMaps: gob writes a map in another order every time. That is no change.
 func TestUnchangedMaps(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
+	f := storetest.Setup(t)
+	b := f.Browser()
 	fill := func(s *sessions.Session) {
 		s.Values["struct"] = card{Tags: manyTags(), Extra: &profile{Tags: manyTags()}}
 		s.Values["pointer"] = &profile{Tags: manyTags()}
 		s.Values["list"] = []any{card{Tags: manyTags()}, map[string]any{"a": card{Tags: manyTags()}}}
 		s.Values["map"] = map[int]string{1: "a", 2: "b", 3: "c", 4: "d", 5: "e"}
 	}
-	b.do(fill)
-	f.log.reset()
+	b.Do(fill)
+	f.Log.Reset()
 	for range 10 {
-		b.do(func(*sessions.Session) {})
-		b.do(fill)
+		b.Do(func(*sessions.Session) {})
+		b.Do(fill)
 	}
-	f.wantCommands(slices.Repeat([]string{"find"}, 20)...)
+	f.WantCommands(slices.Repeat([]string{"find"}, 20)...)
 }
 
 // TestEqualSessionsAreEqualBytes: but for gob, the bytes of a session depend on its values
 // alone, not on the order in which they, or the entries of their maps, were put in.
 func TestEqualSessionsAreEqualBytes(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
+	f := storetest.Setup(t)
 	for _, backwards := range []bool{false, true} {
-		f.browser().do(func(s *sessions.Session) {
+		f.Browser().Do(func(s *sessions.Session) {
 			rows := samples()
 			m, words, counts := map[string]any{}, map[string]string{}, map[string]int{}
 			for i := range 500 {
@@ -719,7 +720,7 @@ func TestEqualSessionsAreEqualBytes(t *testing.T) {
 			}
 		})
 	}
-	docs := f.documents()
+	docs := f.Documents()
 	if len(docs) != 2 {
 		t.Fatalf("%d documents, want 2", len(docs))
 	}
@@ -805,13 +806,13 @@ func keyedSamples() []keyed {
 // other, is changed and removed with it.
 func TestKeys(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
+	f := storetest.Setup(t)
+	b := f.Browser()
 	keys := keyedSamples()
 
 	check := func(step string, want map[any]any) {
 		t.Helper()
-		got := b.load().Values
+		got := b.Load().Values
 		for key, v := range want {
 			if got[key] != v {
 				t.Errorf("%s: the value of %T %#v is %v, want %v", step, key, key, got[key], v)
@@ -828,12 +829,12 @@ func TestKeys(t *testing.T) {
 	for i, k := range keys {
 		want[k.key] = i
 	}
-	b.do(func(s *sessions.Session) {
+	b.Do(func(s *sessions.Session) {
 		maps.Copy(s.Values, want)
 	})
 	check("stored", want)
 
-	fields, err := f.document().Lookup("values").Document().Elements()
+	fields, err := f.Document().Lookup("values").Document().Elements()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -848,7 +849,7 @@ func TestKeys(t *testing.T) {
 		}
 	}
 
-	b.do(func(s *sessions.Session) {
+	b.Do(func(s *sessions.Session) {
 		for key, v := range want {
 			want[key] = v.(int) + 1000
 			s.Values[key] = v.(int) + 1000
@@ -857,7 +858,7 @@ func TestKeys(t *testing.T) {
 	check("changed", want)
 
 	// Every second one goes.
-	b.do(func(s *sessions.Session) {
+	b.Do(func(s *sessions.Session) {
 		for i, k := range keys {
 			if i%2 == 0 {
 				delete(want, k.key)
@@ -869,12 +870,12 @@ func TestKeys(t *testing.T) {
 
 	// One by one, each save telling its own path.
 	for _, k := range keys {
-		f.log.reset()
-		b.do(func(s *sessions.Session) {
+		f.Log.Reset()
+		b.Do(func(s *sessions.Session) {
 			s.Values[k.key] = -1
 			want[k.key] = -1
 		})
-		f.wantCommands("find", "update")
+		f.WantCommands("find", "update")
 	}
 	check("added one by one", want)
 }
@@ -892,27 +893,27 @@ func checkFieldName(t testing.TB, name string) {
 // another name. It is one key: the later name counts, and a change leaves one field.
 func TestKeysOfAnotherName(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
+	f := storetest.Setup(t)
+	b := f.Browser()
 	key := keyPair{"a", "b"}
-	b.do(func(s *sessions.Session) { s.Values[key] = "old" })
-	f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values." + otherName(f), Value: "new"}}}})
-	f.log.reset()
+	b.Do(func(s *sessions.Session) { s.Values[key] = "old" })
+	f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values." + otherName(f), Value: "new"}}}})
+	f.Log.Reset()
 
-	b.do(func(s *sessions.Session) {
+	b.Do(func(s *sessions.Session) {
 		if len(s.Values) != 1 || s.Values[key] != "new" {
 			t.Errorf("loaded: %v", s.Values)
 		}
 	})
-	f.wantCommands("find")
-	b.do(func(s *sessions.Session) { s.Values["other"] = 1 })
-	b.do(func(s *sessions.Session) {
+	f.WantCommands("find")
+	b.Do(func(s *sessions.Session) { s.Values["other"] = 1 })
+	b.Do(func(s *sessions.Session) {
 		if len(s.Values) != 2 || s.Values[key] != "new" {
 			t.Errorf("loaded: %v", s.Values)
 		}
 		delete(s.Values, key)
 	})
-	if got := b.load().Values; len(got) != 1 {
+	if got := b.Load().Values; len(got) != 1 {
 		t.Errorf("the key outlived its removal: %v", got)
 	}
 }
@@ -921,39 +922,39 @@ func TestKeysOfAnotherName(t *testing.T) {
 // meanwhile, under whichever name.
 func TestStrayIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
+	f := storetest.Setup(t)
+	b := f.Browser()
 	key := keyPair{"a", "b"}
-	b.do(func(s *sessions.Session) { s.Values[key] = "1" })
-	f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values." + otherName(f), Value: "2"}}}})
-	early := b.load()
-	b.do(func(s *sessions.Session) { delete(s.Values, key) })
-	b.do(func(s *sessions.Session) { s.Values[key] = "4" })
+	b.Do(func(s *sessions.Session) { s.Values[key] = "1" })
+	f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values." + otherName(f), Value: "2"}}}})
+	early := b.Load()
+	b.Do(func(s *sessions.Session) { delete(s.Values, key) })
+	b.Do(func(s *sessions.Session) { s.Values[key] = "4" })
 	early.Values["another"] = true
-	if _, err := b.save(early); err != nil {
+	if _, err := b.Save(early); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.load().Values[key]; got != "4" {
+	if got := b.Load().Values[key]; got != "4" {
 		t.Errorf("a save of another key changed this one to %v", got)
 	}
 }
 
 // otherName gives the name under which another process may store the only key of the
 // only session.
-func otherName(f *fixture) string {
-	f.t.Helper()
-	fields, err := f.document().Lookup("values").Document().Elements()
+func otherName(f *storetest.Fixture) string {
+	f.T.Helper()
+	fields, err := f.Document().Lookup("values").Document().Elements()
 	if err != nil || len(fields) != 1 {
-		f.t.Fatal(fields, err)
+		f.T.Fatal(fields, err)
 	}
 	name := fields[0].Key()
 	encoded, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(name, "%gob:"))
 	if err != nil {
-		f.t.Fatal(err)
+		f.T.Fatal(err)
 	}
-	other := "%gob:" + base64.RawURLEncoding.EncodeToString(renumberGob(f.t, encoded))
+	other := "%gob:" + base64.RawURLEncoding.EncodeToString(renumberGob(f.T, encoded))
 	if name == other {
-		f.t.Fatal("the names do not differ")
+		f.T.Fatal("the names do not differ")
 	}
 	return other
 }
@@ -1005,18 +1006,18 @@ func TestKeysThatCannotComeBack(t *testing.T) {
 // nothing is stored and no cookie sent, for a new session and for a stored one.
 func wantRefused(t *testing.T, change func(*sessions.Session), texts ...string) {
 	t.Helper()
-	f := setup(t)
+	f := storetest.Setup(t)
 	for _, stored := range []bool{false, true} {
-		b := f.browser()
+		b := f.Browser()
 		if stored {
-			b.login()
+			b.Login()
 		}
-		before := f.documents()
-		f.log.reset()
-		session := b.load()
+		before := f.Documents()
+		f.Log.Reset()
+		session := b.Load()
 		session.Values["good"] = "confidential"
 		change(session)
-		w, err := b.save(session)
+		w, err := b.Save(session)
 		if err == nil {
 			t.Fatal("saved")
 		}
@@ -1031,18 +1032,18 @@ func wantRefused(t *testing.T, change func(*sessions.Session), texts ...string) 
 		if cookies := w.Header()["Set-Cookie"]; cookies != nil {
 			t.Errorf("a cookie is sent: %q", cookies)
 		}
-		if names := f.log.reset(); len(names) > 1 {
+		if names := f.Log.Reset(); len(names) > 1 {
 			t.Errorf("commands sent: %q", names)
 		}
-		if !reflect.DeepEqual(before, f.documents()) {
+		if !reflect.DeepEqual(before, f.Documents()) {
 			t.Error("the database has changed")
 		}
 		// What was wrong can be mended.
 		session.Values = map[any]any{"good": true}
-		if _, err := b.save(session); err != nil {
+		if _, err := b.Save(session); err != nil {
 			t.Error("save without it:", err)
 		}
-		if got := b.load().Values["good"]; got != true {
+		if got := b.Load().Values["good"]; got != true {
 			t.Errorf("stored after that: %v", got)
 		}
 	}
@@ -1100,21 +1101,21 @@ func TestUnencodableValues(t *testing.T) {
 // TestUndecodableValues fail the load and cannot be overwritten.
 func TestUndecodableValues(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
+	f := storetest.Setup(t)
 	for _, value := range []any{clumsy{"decode"}, []any{clumsy{"decode"}}, card{Extra: clumsy{"decode"}}} {
-		b := f.browser()
-		b.do(func(s *sessions.Session) { s.Values["key"] = value })
-		before := f.documents()
-		session, err := b.store.Get(b.request(), name)
+		b := f.Browser()
+		b.Do(func(s *sessions.Session) { s.Values["key"] = value })
+		before := f.Documents()
+		session, err := b.Store.Get(b.Request(), storetest.Name)
 		if !errors.Is(err, mongostore.ErrCorrupt) || !strings.Contains(err.Error(), `"key"`) {
 			t.Errorf("load: %v", err)
 		}
 		session.Values["key"] = "overwritten"
-		w, err := b.save(session)
+		w, err := b.Save(session)
 		if !errors.Is(err, mongostore.ErrCorrupt) || w.Header()["Set-Cookie"] != nil {
 			t.Errorf("save: %v", err)
 		}
-		if !reflect.DeepEqual(before, f.documents()) {
+		if !reflect.DeepEqual(before, f.Documents()) {
 			t.Error("the database has changed")
 		}
 	}
@@ -1141,28 +1142,28 @@ func TestDeepNesting(t *testing.T) {
 				for range depth {
 					value = wrap(value)
 				}
-				f := setup(t)
-				b := f.browser()
+				f := storetest.Setup(t)
+				b := f.Browser()
 				for range 2 { // the second one as a change
-					session := b.load()
+					session := b.Load()
 					session.Values["key"] = value
-					if _, err := b.save(session); err != nil {
+					if _, err := b.Save(session); err != nil {
 						// As with CookieStore, for want of gob.Register(map[string]any{}).
 						if _, errCookie := throughCookieStore(value); errCookie == nil || !strings.Contains(err.Error(), "not registered") {
 							t.Fatal(err)
 						}
 						return
 					}
-					if got := levels(f.document()); got > 90 {
+					if got := levels(f.Document()); got > 90 {
 						t.Errorf("the document has %d levels", got)
 					}
-					f.log.reset()
-					b.do(func(s *sessions.Session) {
+					f.Log.Reset()
+					b.Do(func(s *sessions.Session) {
 						if !same(s.Values["key"], value) {
 							t.Error("another value came back")
 						}
 					})
-					f.wantCommands("find")
+					f.WantCommands("find")
 					value = wrap(value)
 				}
 			})
@@ -1237,7 +1238,7 @@ func TestValuesOfOthers(t *testing.T) {
 		{"decimal", bson.NewDecimal128(1, 2), refused},
 		{"regular expression", bson.Regex{Pattern: "a"}, refused},
 		{"UUID", bson.Binary{Subtype: bson.TypeBinaryUUID, Data: make([]byte, 16)}, refused},
-		{"deep", deepDocument(300), refused},
+		{"deep", storetest.DeepDocument(300), refused},
 		{"list that was a map", bson.RawValue{Type: bson.TypeArray, Value: []byte("\x08\x00\x00\x00\x0aa\x00\x00")}, refused},
 		{"list with a gap", bson.RawValue{Type: bson.TypeArray, Value: []byte("\x08\x00\x00\x00\x0a1\x00\x00")}, refused},
 	} {
@@ -1259,14 +1260,6 @@ func TestValuesOfOthers(t *testing.T) {
 			}
 		})
 	}
-}
-
-func deepDocument(depth int) any {
-	var doc any = bson.D{}
-	for range depth {
-		doc = bson.D{{Key: "a", Value: doc}}
-	}
-	return doc
 }
 
 // Documents that lie. The decoder of encoding/gob would believe each of these counts.
@@ -1376,7 +1369,7 @@ func lyingGobs(t testing.TB) map[string][]byte {
 func TestLyingGobs(t *testing.T) {
 	for row, lie := range lyingGobs(t) {
 		t.Run(row, func(t *testing.T) {
-			stored := gobValue(t, lie)
+			stored := storetest.GobValue(t, lie)
 			used := allocated(func() {
 				if v, err := mongostore.DecodeValue(stored); err == nil {
 					t.Errorf("read as %T", v)
@@ -1387,16 +1380,6 @@ func TestLyingGobs(t *testing.T) {
 			}
 		})
 	}
-}
-
-// gobValue is the value that a gob is stored as.
-func gobValue(t testing.TB, encoded []byte) bson.RawValue {
-	t.Helper()
-	kind, data, err := bson.MarshalValue(bson.D{{Key: "_type", Value: "gob"}, {Key: "_value", Value: encoded}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bson.RawValue{Type: kind, Value: data}
 }
 
 // allocated tells how many bytes a function takes from the heap. Its callers do not run
@@ -1516,9 +1499,12 @@ func (r *recipe) take(n int) []byte {
 	return taken
 }
 
-func (r *recipe) byte() byte     { return r.take(1)[0] }
-func (r *recipe) bits() uint64   { return binary.LittleEndian.Uint64(r.take(8)) }
-func (r *recipe) text() string   { return string(r.take(int(r.byte() % 16))) }
+func (r *recipe) byte() byte { return r.take(1)[0] }
+
+func (r *recipe) bits() uint64 { return binary.LittleEndian.Uint64(r.take(8)) }
+
+func (r *recipe) text() string { return string(r.take(int(r.byte() % 16))) }
+
 func (r *recipe) float() float64 { return math.Float64frombits(r.bits()) }
 
 // count is how many elements a list or map gets.
@@ -1806,7 +1792,7 @@ func FuzzDecodeGob(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, encoded []byte) {
-		checkDecoding(t, gobValue(t, encoded), len(encoded), 1)
+		checkDecoding(t, storetest.GobValue(t, encoded), len(encoded), 1)
 	})
 }
 

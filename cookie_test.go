@@ -15,19 +15,14 @@ import (
 	"github.com/gorilla/sessions"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
-
-// hashOf is what the database is to hold of an ID.
-func hashOf(id string) string {
-	sum := sha256.Sum256([]byte(id))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
 
 // TestCookieDefaults: OWASP ASVS 3.3 asks for each of them.
 func TestCookieDefaults(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	c := f.browser().do(func(*sessions.Session) {})
+	f := storetest.Setup(t)
+	c := f.Browser().Do(func(*sessions.Session) {})
 	if c.Path != "/" || c.MaxAge != 30*24*3600 || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode || c.Domain != "" {
 		t.Errorf("cookie: %v", c)
 	}
@@ -37,24 +32,24 @@ func TestCookieDefaults(t *testing.T) {
 // visitor's.
 func TestCookieOptions(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) {
+	f := storetest.Setup(t, func(c *mongostore.Config) {
 		c.Options = &sessions.Options{Path: "/app", Domain: "example.com", MaxAge: 60, SameSite: http.SameSiteStrictMode, Secure: true, Partitioned: true}
 	})
-	c := f.browser().do(func(*sessions.Session) {})
+	c := f.Browser().Do(func(*sessions.Session) {})
 	if c.Path != "/app" || c.MaxAge != 60 || c.HttpOnly || !c.Secure || !c.Partitioned || c.SameSite != http.SameSiteStrictMode || c.Domain != "example.com" {
 		t.Errorf("cookie: %v", c)
 	}
 	// One visitor's options are no other's.
-	f.browser().do(func(s *sessions.Session) { s.Options.MaxAge, s.Options.Path = -1, "/elsewhere" })
-	if c := f.browser().do(func(*sessions.Session) {}); c.MaxAge != 60 || c.Path != "/app" {
+	f.Browser().Do(func(s *sessions.Session) { s.Options.MaxAge, s.Options.Path = -1, "/elsewhere" })
+	if c := f.Browser().Do(func(*sessions.Session) {}); c.MaxAge != 60 || c.Path != "/app" {
 		t.Errorf("cookie of the next visitor: %v", c)
 	}
-	f.store.MaxAge(120)
-	if c := f.browser().do(func(*sessions.Session) {}); c.MaxAge != 120 {
+	f.Store.MaxAge(120)
+	if c := f.Browser().Do(func(*sessions.Session) {}); c.MaxAge != 120 {
 		t.Errorf("cookie after MaxAge(120): %v", c)
 	}
-	f.store.Options = nil
-	if c := f.browser().do(func(*sessions.Session) {}); c.Path != "/" || !c.HttpOnly {
+	f.Store.Options = nil
+	if c := f.Browser().Do(func(*sessions.Session) {}); c.Path != "/" || !c.HttpOnly {
 		t.Errorf("cookie without Options: %v", c)
 	}
 }
@@ -62,7 +57,7 @@ func TestCookieOptions(t *testing.T) {
 // TestCookieRefused: a cookie that browsers drop is an error, and nothing is stored.
 func TestCookieRefused(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
+	f := storetest.Setup(t)
 	for _, row := range []struct {
 		cookie string
 		change func(*sessions.Options)
@@ -81,18 +76,18 @@ func TestCookieRefused(t *testing.T) {
 		{"session", func(o *sessions.Options) { o.Path = "/;/" }, false},
 		{strings.Repeat("n", 4000), func(*sessions.Options) {}, false},
 	} {
-		r, w := f.browser().request(), httptest.NewRecorder()
-		session, err := f.store.Get(r, row.cookie)
+		r, w := f.Browser().Request(), httptest.NewRecorder()
+		session, err := f.Store.Get(r, row.cookie)
 		if err != nil {
 			t.Fatal(err)
 		}
 		row.change(session.Options)
-		before := len(f.documents())
+		before := len(f.Documents())
 		err = session.Save(r, w)
 		if (err == nil) != row.good {
 			t.Errorf("%.20s with %+v: %v", row.cookie, *session.Options, err)
 		}
-		stored := len(f.documents()) > before
+		stored := len(f.Documents()) > before
 		if set := w.Header()["Set-Cookie"] != nil; set != row.good || stored != row.good {
 			t.Errorf("%.20s with %+v: cookie set %t, stored %t", row.cookie, *session.Options, set, stored)
 		}
@@ -103,30 +98,30 @@ func TestCookieRefused(t *testing.T) {
 // given, and replaced by ones of the new pair.
 func TestKeyRotation(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
+	f := storetest.Setup(t)
 	oldKey, newKey := []byte("the old key, at least 32 bytes long"), []byte("the new key, at least 32 bytes long")
 	open := func(keys ...[]byte) *mongostore.Store {
-		store, err := mongostore.Open(t.Context(), f.cfg, keys...)
+		store, err := mongostore.Open(t.Context(), f.Cfg, keys...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return store
 	}
-	b := f.browser()
-	b.store = open(oldKey, blockKey)
-	b.login()
+	b := f.Browser()
+	b.Store = open(oldKey, storetest.BlockKey)
+	b.Login()
 
-	b.store = open(newKey, nil, oldKey, blockKey)
-	if s := b.load(); s.Values["user"] != "ada" {
+	b.Store = open(newKey, nil, oldKey, storetest.BlockKey)
+	if s := b.Load(); s.Values["user"] != "ada" {
 		t.Errorf("with the old cookie: %v", s.Values)
 	}
-	b.do(func(*sessions.Session) {})
+	b.Do(func(*sessions.Session) {})
 
-	b.store = open(newKey)
-	if s := b.load(); s.Values["user"] != "ada" {
+	b.Store = open(newKey)
+	if s := b.Load(); s.Values["user"] != "ada" {
 		t.Errorf("with the new cookie: %v", s.Values)
 	}
-	f.wantDocuments(1)
+	f.WantDocuments(1)
 }
 
 // TestOwnCodecs: an application may put securecookie's own codecs in place.
@@ -135,11 +130,11 @@ func TestOwnCodecs(t *testing.T) {
 	for what, serializer := range map[string]securecookie.Serializer{
 		"gob": securecookie.GobEncoder{}, "JSON": securecookie.JSONEncoder{},
 	} {
-		f := setup(t)
-		codecs := securecookie.CodecsFromPairs(signingKey, blockKey)
+		f := storetest.Setup(t)
+		codecs := securecookie.CodecsFromPairs(storetest.SigningKey, storetest.BlockKey)
 		codecs[0].(*securecookie.SecureCookie).SetSerializer(serializer)
-		f.store.Codecs = codecs
-		if s := f.browser().login().load(); s.Values["user"] != "ada" {
+		f.Store.Codecs = codecs
+		if s := f.Browser().Login().Load(); s.Values["user"] != "ada" {
 			t.Errorf("%s: %v", what, s.Values)
 		}
 	}
@@ -148,16 +143,16 @@ func TestOwnCodecs(t *testing.T) {
 // TestCookieIsEncrypted: with a block key the cookie does not show the ID.
 func TestCookieIsEncrypted(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	for _, keys := range [][][]byte{{signingKey}, {signingKey, blockKey}} {
-		store, err := mongostore.New(f.coll, keys...)
+	f := storetest.Setup(t)
+	for _, keys := range [][][]byte{{storetest.SigningKey}, {storetest.SigningKey, storetest.BlockKey}} {
+		store, err := mongostore.New(f.Coll, keys...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := f.browser()
-		b.store = store
-		b.login()
-		layers := b.cookies[name]
+		b := f.Browser()
+		b.Store = store
+		b.Login()
+		layers := b.Cookies[storetest.Name]
 		raw, err := base64.URLEncoding.DecodeString(layers)
 		if err != nil {
 			t.Fatal(err)
@@ -166,7 +161,7 @@ func TestCookieIsEncrypted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if shown := string(payload) == b.load().ID; shown != (len(keys) == 1) {
+		if shown := string(payload) == b.Load().ID; shown != (len(keys) == 1) {
 			t.Errorf("with %d keys the ID is shown: %t", len(keys), shown)
 		}
 		if err := store.Close(t.Context()); err != nil {
@@ -178,10 +173,10 @@ func TestCookieIsEncrypted(t *testing.T) {
 // TestIDs are long, and new for each session.
 func TestIDs(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
+	f := storetest.Setup(t)
 	seen := map[string]bool{}
 	for range 20 {
-		id := f.browser().login().load().ID
+		id := f.Browser().Login().Load().ID
 		raw, err := base64.RawURLEncoding.DecodeString(id)
 		if err != nil || len(raw) != 32 {
 			t.Errorf("ID of %d bytes, %v", len(raw), err)
@@ -198,21 +193,21 @@ func TestIDs(t *testing.T) {
 // age.
 func TestCookieIsSignedAnew(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	fresh := b.cookies[name]
-	if c := b.do(func(*sessions.Session) {}); c.Value != fresh {
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	fresh := b.Cookies[storetest.Name]
+	if c := b.Do(func(*sessions.Session) {}); c.Value != fresh {
 		t.Error("a fresh cookie was signed again")
 	}
-	id := b.load().ID
+	id := b.Load().ID
 	for age, again := range map[time.Duration]bool{50 * time.Second: true, 70 * time.Second: false, 400 * 24 * time.Hour: false, -time.Hour: true} {
 		// base64(date|base64(ID)|HMAC(name|date|base64(ID)))
 		content := fmt.Sprintf("%d|%s|", time.Now().Add(-age).Unix(), base64.URLEncoding.EncodeToString([]byte(id)))
-		mac := hmac.New(sha256.New, signingKey)
-		mac.Write([]byte(name + "|" + content[:len(content)-1]))
-		b.cookies[name] = base64.URLEncoding.EncodeToString(mac.Sum([]byte(content)))
-		came := b.cookies[name]
-		if c := b.do(func(*sessions.Session) {}); (c.Value == came) != again {
+		mac := hmac.New(sha256.New, storetest.SigningKey)
+		mac.Write([]byte(storetest.Name + "|" + content[:len(content)-1]))
+		b.Cookies[storetest.Name] = base64.URLEncoding.EncodeToString(mac.Sum([]byte(content)))
+		came := b.Cookies[storetest.Name]
+		if c := b.Do(func(*sessions.Session) {}); (c.Value == came) != again {
 			t.Errorf("a cookie signed %v ago went out again: %t, want %t", age, c.Value == came, again)
 		}
 	}

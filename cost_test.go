@@ -9,6 +9,7 @@ import (
 	"github.com/gorilla/sessions"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // What a request costs, in commands and bytes.
@@ -16,28 +17,28 @@ import (
 // TestFiveRequests: a visit without a session, the login, a look, a change, the logout.
 func TestFiveRequests(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
-	b.load()
-	f.wantCommands()
-	b.login()
-	f.wantCommands("insert")
-	b.do(func(*sessions.Session) {})
-	f.wantCommands("find")
-	b.do(func(s *sessions.Session) { s.Values["n"] = 1 })
-	f.wantCommands("find", "update")
-	b.logout()
-	f.wantCommands("find", "delete")
-	b.load()
-	f.wantCommands()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Load()
+	f.WantCommands()
+	b.Login()
+	f.WantCommands("insert")
+	b.Do(func(*sessions.Session) {})
+	f.WantCommands("find")
+	b.Do(func(s *sessions.Session) { s.Values["n"] = 1 })
+	f.WantCommands("find", "update")
+	b.Logout()
+	f.WantCommands("find", "delete")
+	b.Load()
+	f.WantCommands()
 }
 
 // TestUnchangedIsNotWritten: also not with what encodes differently each time.
 func TestUnchangedIsNotWritten(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
-	b.do(func(s *sessions.Session) {
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) {
 		c := cart{Items: []item{{"tea", 2}, {"cups", 6}}, Notes: map[string]string{}}
 		plain := map[string]any{}
 		for i := range 30 {
@@ -46,25 +47,25 @@ func TestUnchangedIsNotWritten(t *testing.T) {
 		}
 		s.Values["cart"], s.Values["plain"], s.Values["list"] = c, plain, []any{c, "x"}
 	})
-	before := f.document()
-	f.log.reset()
+	before := f.Document()
+	f.Log.Reset()
 	for range 10 {
-		b.do(func(*sessions.Session) {})
-		f.wantCommands("find")
+		b.Do(func(*sessions.Session) {})
+		f.WantCommands("find")
 	}
-	if after := f.document(); string(after) != string(before) {
+	if after := f.Document(); string(after) != string(before) {
 		t.Error("the document has changed")
 	}
 	// A change within is seen.
-	b.do(func(s *sessions.Session) {
+	b.Do(func(s *sessions.Session) {
 		c, ok := s.Values["cart"].(cart)
 		if !ok {
 			t.Fatalf("the cart is a %T", s.Values["cart"])
 		}
 		c.Notes["note 7"] = "another text"
 	})
-	f.wantCommands("find", "update")
-	if c, _ := b.load().Values["cart"].(cart); c.Notes["note 7"] != "another text" {
+	f.WantCommands("find", "update")
+	if c, _ := b.Load().Values["cart"].(cart); c.Notes["note 7"] != "another text" {
 		t.Errorf("the change is lost: %v", c)
 	}
 }
@@ -72,32 +73,32 @@ func TestUnchangedIsNotWritten(t *testing.T) {
 // TestBytesOfAChange: a counter in a session of 64 KiB.
 func TestBytesOfAChange(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
-	b.do(func(s *sessions.Session) {
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) {
 		for i := range 64 {
 			s.Values[fmt.Sprintf("key%d", i)] = strings.Repeat("x", 1024)
 		}
 		s.Values["counter"] = 0
 	})
-	f.log.reset()
-	b.do(func(s *sessions.Session) { s.Values["counter"] = 1 })
-	if n := f.log.size(); n >= 1200 {
+	f.Log.Reset()
+	b.Do(func(s *sessions.Session) { s.Values["counter"] = 1 })
+	if n := f.Log.Size(); n >= 1200 {
 		t.Errorf("%d bytes of commands for one counter, want less than 1200", n)
 	} else {
 		t.Logf("%d bytes of commands", n)
 	}
-	f.wantCommands("find", "update")
+	f.WantCommands("find", "update")
 }
 
 // TestUpdateAddressesIDAlone: the server's shortest path.
 func TestUpdateAddressesIDAlone(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	f.log.reset()
-	b.do(func(s *sessions.Session) { s.Values["n"] = 1 })
-	_, commands := f.log.take()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	f.Log.Reset()
+	b.Do(func(s *sessions.Session) { s.Values["n"] = 1 })
+	_, commands := f.Log.Take()
 	filter, err := commands[1].Lookup("updates", "0", "q").Document().Elements()
 	if err != nil || len(filter) != 1 || filter[0].Key() != "_id" {
 		t.Errorf("filter: %v, %v", filter, err)
@@ -125,21 +126,21 @@ func TestTouchIsThrottled(t *testing.T) {
 		{time.Hour, 7200, 13 * time.Minute, true},
 		{10 * time.Second, 7200, 11 * time.Second, true},
 	} {
-		f := setup(t, func(c *mongostore.Config) {
+		f := storetest.Setup(t, func(c *mongostore.Config) {
 			c.TouchInterval = row.interval
 			c.Options = &sessions.Options{Path: "/", MaxAge: row.maxAge}
 		})
-		b := f.browser().login()
-		f.edit(setDate("seenAt", time.Now().Add(-row.age)))
-		f.log.reset()
-		b.do(func(*sessions.Session) {})
+		b := f.Browser().Login()
+		f.Edit(storetest.SetDate("seenAt", time.Now().Add(-row.age)))
+		f.Log.Reset()
+		b.Do(func(*sessions.Session) {})
 		want := []string{"find"}
 		if row.writes {
 			want = append(want, "update")
 		}
-		f.wantCommands(want...)
+		f.WantCommands(want...)
 		// A second request at once has nothing to do.
-		b.do(func(*sessions.Session) {})
-		f.wantCommands("find")
+		b.Do(func(*sessions.Session) {})
+		f.WantCommands("find")
 	}
 }

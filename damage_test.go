@@ -18,7 +18,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
-	runtimemetrics "runtime/metrics"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +32,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // Damaged documents: every truncation of a document that the store wrote, and thousands of
@@ -82,7 +82,7 @@ func (c *forgedConn) Write(message []byte) (int, error) {
 	c.forger.mu.Lock()
 	defer c.forger.mu.Unlock()
 	var body []byte
-	switch commandOf(message) {
+	switch storetest.CommandOf(message) {
 	case "find":
 		body, _ = found(c.forger.doc)
 	case "update":
@@ -94,7 +94,7 @@ func (c *forgedConn) Write(message []byte) (int, error) {
 	c.reply = binary.LittleEndian.AppendUint32(nil, uint32(16+5+len(body)))
 	c.reply = binary.LittleEndian.AppendUint32(c.reply, 1)
 	c.reply = append(c.reply, message[4:8]...) // the request that it answers
-	c.reply = binary.LittleEndian.AppendUint32(c.reply, opMsg)
+	c.reply = binary.LittleEndian.AppendUint32(c.reply, storetest.OpMsg)
 	c.reply = append(append(c.reply, 0, 0, 0, 0, 0), body...)
 	return len(message), nil
 }
@@ -143,11 +143,11 @@ func frame(doc []byte) []byte {
 // its place.
 type victim struct {
 	t       testing.TB
-	f       *fixture
-	browser *browser
+	f       *storetest.Fixture
+	browser *storetest.Browser
 	store   *mongostore.Store // over the forger
 	forger  *forger
-	log     *commandLog
+	log     *storetest.CommandLog
 	id      string
 	doc     []byte // as it was written, and as the database holds it
 	sealed  bool
@@ -228,46 +228,46 @@ func richValues() map[any]any {
 // not delete it.
 func newVictim(t testing.TB, kind string) *victim {
 	t.Helper()
-	v := &victim{t: t, forger: &forger{}, log: &commandLog{}, sealed: kind == "sealed", gobs: map[string]any{}, keys: map[string]keyOrError{}}
-	v.f = setup(t, func(c *mongostore.Config) {
+	v := &victim{t: t, forger: &forger{}, log: &storetest.CommandLog{}, sealed: kind == "sealed", gobs: map[string]any{}, keys: map[string]keyOrError{}}
+	v.f = storetest.Setup(t, func(c *mongostore.Config) {
 		c.OwnerKey = "user"
 		c.Describe = func(*http.Request) map[string]string { return map[string]string{"device": "SECRET phone"} }
 		if v.sealed {
 			c.SealKeys = [][]byte{damageSealKey}
 		}
 	})
-	v.browser = v.f.browser()
-	v.browser.do(func(s *sessions.Session) {
+	v.browser = v.f.Browser()
+	v.browser.Do(func(s *sessions.Session) {
 		s.Values = richValues()
 		if v.sealed { // where all that is sealed looks alike
 			maps.DeleteFunc(s.Values, func(key, _ any) bool { return slices.Contains(unsealed, key) })
 		}
 		s.Options.MaxAge = 7200
 	})
-	session := v.browser.load()
-	v.id, v.doc = session.ID, v.f.document()
+	session := v.browser.Load()
+	v.id, v.doc = session.ID, v.f.Document()
 	if kind == "moved" {
-		v.f.wire.on("delete", rule{kind: refuse})
-		if _, err := v.browser.clone().renew(session); err != nil {
+		v.f.Wire.On("delete", storetest.Rule{Kind: storetest.Refuse})
+		if _, err := v.browser.Clone().Renew(session); err != nil {
 			t.Fatal(err)
 		}
-		for _, doc := range v.f.documents() {
+		for _, doc := range v.f.Documents() {
 			if _, err := doc.LookupErr("movedTo"); err == nil {
 				v.doc = doc
 			}
 		}
 	}
-	client, err := mongo.Connect(options.Client().ApplyURI(server(t).uri).SetMonitor(v.log.monitor()).SetDialer(v.forger))
+	client, err := mongo.Connect(options.Client().ApplyURI(storetest.Server(t).URI).SetMonitor(v.log.Monitor()).SetDialer(v.forger))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
-	cfg := v.f.cfg
+	cfg := v.f.Cfg
 	cfg.Client = client
-	if v.store, err = mongostore.Open(t.Context(), cfg, signingKey); err != nil {
+	if v.store, err = mongostore.Open(t.Context(), cfg, storetest.SigningKey); err != nil {
 		t.Fatal(err)
 	}
-	v.log.reset()
+	v.log.Reset()
 	for _, value := range richValues() {
 		if stored, err := mongostore.EncodeValue(value); err == nil {
 			v.learnGobs(stored)
@@ -394,7 +394,7 @@ func (v *victim) judge(doc []byte, loaded bool) verdict {
 	}
 	cookie, _ := fields["name"].StringValueOK()
 	_, moved := fields["movedTo"]
-	if moved || cookie != name || !time.UnixMilli(fields["expiresAt"].DateTime()).After(time.Now()) ||
+	if moved || cookie != storetest.Name || !time.UnixMilli(fields["expiresAt"].DateTime()).After(time.Now()) ||
 		res.maxAge != nil && !seen.Add(life).After(time.Now()) {
 		res.fresh = true
 		return res
@@ -479,7 +479,7 @@ func (in *reading) value(e bson.RawElement) (any, bool) {
 		!bytes.Equal(content.Value[5:9], sum[:4]) {
 		return nil, false
 	}
-	opened, err := testAEAD(in.v.t).Open(nil, content.Value[9:21], content.Value[21:], []byte(hashOf(in.v.id)+"\x00"+e.Key()))
+	opened, err := testAEAD(in.v.t).Open(nil, content.Value[9:21], content.Value[21:], []byte(storetest.HashOf(in.v.id)+"\x00"+e.Key()))
 	if err != nil || len(opened) == 0 {
 		return nil, false
 	}
@@ -721,20 +721,20 @@ func (v *victim) load(what string, doc []byte) {
 	v.t.Helper()
 	v.forger.set(doc)
 	v.count.tried++
-	r := v.browser.request()
+	r := v.browser.Request()
 	var session *sessions.Session
 	var err error
 	began := time.Now()
-	before := heapUsed()
+	before := storetest.HeapUsed()
 	func() {
 		defer func() {
 			if p := recover(); p != nil {
 				v.t.Fatalf("%s: panic: %v, with the document % x", what, p, doc)
 			}
 		}()
-		session, err = v.store.Get(r, name)
+		session, err = v.store.Get(r, storetest.Name)
 	}()
-	used := heapUsed() - before
+	used := storetest.HeapUsed() - before
 	fail := func(format string, args ...any) {
 		v.t.Helper()
 		v.t.Fatalf("%s: %s; error %v; the document % x", what, fmt.Sprintf(format, args...), err, doc)
@@ -748,7 +748,7 @@ func (v *victim) load(what string, doc []byte) {
 	if session == nil {
 		fail("no session")
 	}
-	if got := v.log.reset(); !slices.Equal(got, []string{"find"}) {
+	if got := v.log.Reset(); !slices.Equal(got, []string{"find"}) {
 		fail("the load sent %q", got)
 	}
 	if errors.Is(err, mongostore.ErrUnavailable) { // the driver could not read the reply
@@ -816,21 +816,13 @@ func (v *victim) checkSealed(fail func(string, ...any), session *sessions.Sessio
 	}
 }
 
-// heapUsed is how many bytes were taken from the heap so far, to within some hundred KiB. It costs less
-// than what allocated does, which stops the world.
-func heapUsed() uint64 {
-	sample := []runtimemetrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	runtimemetrics.Read(sample)
-	return sample[0].Value.Uint64()
-}
-
 // checkRefused checks that nothing can become of a session that could not be loaded.
 func (v *victim) checkRefused(fail func(string, ...any), session *sessions.Session, err error, r *http.Request) {
 	v.t.Helper()
 	if !session.IsNew || session.ID != "" || len(session.Values) > 0 {
 		fail("not a new session: %+v", session)
 	}
-	for _, secret := range []string{v.id, hashOf(v.id), marker} {
+	for _, secret := range []string{v.id, storetest.HashOf(v.id), marker} {
 		if strings.Contains(err.Error(), secret) {
 			fail("the error tells %q", secret)
 		}
@@ -840,7 +832,7 @@ func (v *victim) checkRefused(fail func(string, ...any), session *sessions.Sessi
 	if errSave := session.Save(r, w); errSave == nil || errSave.Error() != err.Error() || w.Header()["Set-Cookie"] != nil {
 		fail("Save returned %v, and set the cookie %q", errSave, w.Header()["Set-Cookie"])
 	}
-	if got := v.log.reset(); len(got) > 0 {
+	if got := v.log.Reset(); len(got) > 0 {
 		fail("Save sent %q", got)
 	}
 }
@@ -850,14 +842,14 @@ func (v *victim) checkChange(fail func(string, ...any), session *sessions.Sessio
 	v.t.Helper()
 	session.Values["one more"] = 1
 	w := httptest.NewRecorder()
-	if err := session.Save(v.browser.request(), w); err != nil {
+	if err := session.Save(v.browser.Request(), w); err != nil {
 		// Whose lifetime, as the document has it, makes no valid cookie.
-		if w.Header()["Set-Cookie"] != nil || len(v.log.reset()) > 0 {
+		if w.Header()["Set-Cookie"] != nil || len(v.log.Reset()) > 0 {
 			fail("Save returned %v", err)
 		}
 		return
 	}
-	names, commands := v.log.take()
+	names, commands := v.log.Take()
 	if !slices.Equal(names, []string{"update"}) {
 		fail("the save sent %q", names)
 	}
@@ -905,7 +897,7 @@ func (v *victim) unharmed() {
 	if v.sealed {
 		v.t.Logf("in those that were read, %d values did not say that they were sealed", c.opened)
 	}
-	for _, got := range v.f.documents() {
+	for _, got := range v.f.Documents() {
 		if bytes.Equal(got, v.doc) {
 			return
 		}
@@ -1205,7 +1197,7 @@ func TestDamage(t *testing.T) {
 			if kind == "plain" {
 				for what, lie := range lyingGobs(t) {
 					root, values := v.fields()
-					stored := gobValue(t, lie)
+					stored := storetest.GobValue(t, lie)
 					*values.kid("cart") = *partOf(stored.Type, "cart", stored.Value)
 					v.load(what, root.bytes())
 				}
@@ -1326,7 +1318,7 @@ func TestDamageIsNamed(t *testing.T) {
 		setValue("a gob of an unknown type", bson.D{{Key: "_type", Value: "gob"}, {Key: "_value", Value: []byte("\x10\x10\x00\x0bmain.Absent")}}),
 		setValue("a nested key that is none", bson.D{{Key: "%SECRET", Value: 1}}),
 		setValue("a nested key there twice", bson.D{{Key: "SECRET", Value: 1}, {Key: "SECRET", Value: 1}}),
-		setValue("a document three hundred levels deep", deepDocument(300)),
+		setValue("a document three hundred levels deep", storetest.DeepDocument(300)),
 		setValue("sealed without a key", bson.D{{Key: "_type", Value: "sealed"}, {Key: "_value", Value: make([]byte, 50)}}),
 	}
 	required := []string{"v", "name", "values", "rev", "createdAt", "seenAt", "expiresAt"}
@@ -1352,37 +1344,37 @@ func TestDamageIsNamed(t *testing.T) {
 		row.damage(root, values)
 		doc := root.bytes()
 		v.load(row.what, doc)
-		session, err := v.store.New(v.browser.request(), name)
+		session, err := v.store.New(v.browser.Request(), storetest.Name)
 		if !errors.Is(err, mongostore.ErrCorrupt) || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: %v, want %q", row.what, err, row.want)
 		}
-		fetched, errFetch := v.store.Fetch(t.Context(), name, v.id)
+		fetched, errFetch := v.store.Fetch(t.Context(), storetest.Name, v.id)
 		if fetched != nil || !errors.Is(errFetch, mongostore.ErrCorrupt) || strings.TrimPrefix(errFetch.Error(), "mongostore: fetch session: ") != strings.TrimPrefix(err.Error(), "mongostore: load session: ") {
 			t.Errorf("%s: Fetch returned %v, %v", row.what, fetched, errFetch)
 		}
 		if err := v.store.Persist(t.Context(), session); !errors.Is(err, mongostore.ErrCorrupt) {
 			t.Errorf("%s: Persist returned %v", row.what, err)
 		}
-		if err := v.store.Renew(v.browser.request(), httptest.NewRecorder(), session); !errors.Is(err, mongostore.ErrCorrupt) {
+		if err := v.store.Renew(v.browser.Request(), httptest.NewRecorder(), session); !errors.Is(err, mongostore.ErrCorrupt) {
 			t.Errorf("%s: Renew returned %v", row.what, err)
 		}
-		v.log.reset()
+		v.log.Reset()
 	}
 	v.unharmed()
 	// The last of them, logged out.
-	session, err := v.store.New(v.browser.request(), name)
+	session, err := v.store.New(v.browser.Request(), storetest.Name)
 	if err == nil {
 		t.Fatal("the document is not damaged")
 	}
 	session.Options.MaxAge = -1
 	w := httptest.NewRecorder()
-	if err := v.store.Save(v.browser.request(), w, session); err != nil {
+	if err := v.store.Save(v.browser.Request(), w, session); err != nil {
 		t.Errorf("logout: %v", err)
 	}
 	if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge >= 0 {
 		t.Errorf("cookies of the logout: %v", c)
 	}
-	v.f.wantDocuments(0)
+	v.f.WantDocuments(0)
 }
 
 // TestDeadDocuments: what says that it is over, or somebody else's, is no session and no damage.
@@ -1408,10 +1400,10 @@ func TestDeadDocuments(t *testing.T) {
 		if v.load(what, root.bytes()); v.count.fresh != was+1 {
 			t.Errorf("%s: it was read", what)
 		}
-		if session, err := v.store.Fetch(t.Context(), name, v.id); session != nil || !errors.Is(err, mongostore.ErrNotFound) {
+		if session, err := v.store.Fetch(t.Context(), storetest.Name, v.id); session != nil || !errors.Is(err, mongostore.ErrNotFound) {
 			t.Errorf("%s: Fetch returned %v, %v", what, session, err)
 		}
-		v.log.reset()
+		v.log.Reset()
 	}
 	v.unharmed()
 }
@@ -1454,11 +1446,11 @@ func TestSealedElsewhere(t *testing.T) {
 	refused := func(what string, doc []byte, key string) {
 		t.Helper()
 		mine.load(what, doc)
-		_, err := mine.store.New(mine.browser.request(), name)
+		_, err := mine.store.New(mine.browser.Request(), storetest.Name)
 		if !errors.Is(err, mongostore.ErrCorrupt) || !strings.Contains(err.Error(), strconv.Quote(key)) {
 			t.Errorf("%s: %v", what, err)
 		}
-		mine.log.reset()
+		mine.log.Reset()
 	}
 	for _, to := range names {
 		for _, from := range names {
@@ -1493,33 +1485,33 @@ func TestSealedElsewhere(t *testing.T) {
 		root, values := mine.fields()
 		sealed := values.kid("text").kid("_value")
 		nonce := sealed.data[9:21]
-		ciphertext := testAEAD(t).Seal(nil, nonce, []byte(plain), []byte(hashOf(mine.id)+"\x00text"))
+		ciphertext := testAEAD(t).Seal(nil, nonce, []byte(plain), []byte(storetest.HashOf(mine.id)+"\x00text"))
 		sealed.data = slices.Concat(binary.LittleEndian.AppendUint32(nil, uint32(4+len(nonce)+len(ciphertext))), sealed.data[4:21], ciphertext)
 		refused(fmt.Sprintf("the sealed bytes % x", plain), root.bytes(), "text")
 	}
 	// A whole document under another _id.
 	root := partOf(bson.TypeEmbeddedDocument, "", bytes.Clone(other.doc))
-	root.kid("_id").set(t, hashOf(mine.id))
+	root.kid("_id").set(t, storetest.HashOf(mine.id))
 	mine.load("another document", root.bytes())
-	if _, err := mine.store.New(mine.browser.request(), name); !errors.Is(err, mongostore.ErrCorrupt) {
+	if _, err := mine.store.New(mine.browser.Request(), storetest.Name); !errors.Is(err, mongostore.ErrCorrupt) {
 		t.Errorf("another document: %v", err)
 	}
-	mine.log.reset()
+	mine.log.Reset()
 	mine.unharmed()
 	// With the key lost, or another in its place.
-	for _, keys := range [][][]byte{nil, {sealKey(t)}} {
-		cfg := mine.f.cfg
+	for _, keys := range [][][]byte{nil, {storetest.SealKey(t)}} {
+		cfg := mine.f.Cfg
 		cfg.SealKeys = keys
-		store, err := mongostore.Open(t.Context(), cfg, signingKey)
+		store, err := mongostore.Open(t.Context(), cfg, storetest.SigningKey)
 		if err != nil {
 			t.Fatal(err)
 		}
-		session, err := store.Get(mine.browser.request(), name)
+		session, err := store.Get(mine.browser.Request(), storetest.Name)
 		if !errors.Is(err, mongostore.ErrCorrupt) || !strings.Contains(err.Error(), `key "`) || !strings.Contains(err.Error(), "not configured") {
 			t.Errorf("with %d other keys: %v", len(keys), err)
 		}
 		w := httptest.NewRecorder()
-		if errSave := store.Save(mine.browser.request(), w, session); !errors.Is(errSave, mongostore.ErrCorrupt) || w.Header()["Set-Cookie"] != nil {
+		if errSave := store.Save(mine.browser.Request(), w, session); !errors.Is(errSave, mongostore.ErrCorrupt) || w.Header()["Set-Cookie"] != nil {
 			t.Errorf("with %d other keys: Save returned %v", len(keys), errSave)
 		}
 	}
@@ -1535,15 +1527,15 @@ func TestDamageInTheDatabase(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			v := newVictim(t, kind)
-			store, key := v.f.store, hashOf(v.id)
+			store, key := v.f.Store, storetest.HashOf(v.id)
 			// A connection of its own: what FerretDB cannot read it closes the connection
 			// for, and other tests look at the database over the one that they share.
-			client, err := mongo.Connect(options.Client().ApplyURI(server(t).uri))
+			client, err := mongo.Connect(options.Client().ApplyURI(storetest.Server(t).URI))
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
-			coll := client.Database(v.f.cfg.Database).Collection(v.f.cfg.Collection)
+			coll := client.Database(v.f.Cfg.Database).Collection(v.f.Cfg.Collection)
 			var unwritten, refused, fresh, alive int
 			for round := 0; refused+fresh+alive < *mutations/100; round++ {
 				m := mutator{rand.New(rand.NewPCG(*damageSeed+uint64(i)+1, uint64(round)))}
@@ -1555,9 +1547,9 @@ func TestDamageInTheDatabase(t *testing.T) {
 					unwritten++ // the server thinks so too
 					continue
 				}
-				before := v.f.document() // as the server took it
-				r, w := v.browser.request(), httptest.NewRecorder()
-				session, err := store.Get(r, name)
+				before := v.f.Document() // as the server took it
+				r, w := v.browser.Request(), httptest.NewRecorder()
+				session, err := store.Get(r, storetest.Name)
 				want := v.judge(before, err == nil)
 				if err != nil && !want.refused && !want.unsure || err == nil && want.refused || err != nil && !errors.Is(err, mongostore.ErrCorrupt) {
 					t.Fatalf("round %d: %v; want %q refused; the document is %s", round, err, want.bad, before)
@@ -1569,7 +1561,7 @@ func TestDamageInTheDatabase(t *testing.T) {
 					if errSave := session.Save(r, w); errSave == nil || errSave.Error() != err.Error() || w.Header()["Set-Cookie"] != nil {
 						t.Errorf("round %d: Save returned %v", round, errSave)
 					}
-					if after := v.f.document(); !bytes.Equal(after, before) {
+					if after := v.f.Document(); !bytes.Equal(after, before) {
 						t.Errorf("round %d: the document has changed: %s", round, before)
 					}
 				case want.fresh:
@@ -1581,13 +1573,13 @@ func TestDamageInTheDatabase(t *testing.T) {
 					alive++
 					session.Values["one more"] = 1
 					if err := session.Save(r, w); err != nil {
-						if after := v.f.document(); !bytes.Equal(after, before) || w.Header()["Set-Cookie"] != nil {
+						if after := v.f.Document(); !bytes.Equal(after, before) || w.Header()["Set-Cookie"] != nil {
 							t.Errorf("round %d: Save failed, %v, and left %s", round, err, after)
 						}
 						continue
 					}
 					want.values["one more"] = 1
-					again := v.browser.load()
+					again := v.browser.Load()
 					if len(again.Values) != len(want.values) {
 						t.Errorf("round %d: %d values, want %d", round, len(again.Values), len(want.values))
 					}
@@ -1633,7 +1625,7 @@ func TestDamageInLists(t *testing.T) {
 			t.Fatalf("round %d: a list of %d", round, n)
 		}
 	}
-	if log := v.f.text.String(); !strings.Contains(log, "damaged") || strings.Contains(log, marker) || strings.Contains(log, v.id) {
+	if log := v.f.Text.String(); !strings.Contains(log, "damaged") || strings.Contains(log, marker) || strings.Contains(log, v.id) {
 		t.Errorf("log: %.300s", log)
 	}
 	t.Logf("%d of %d listed", listed, *mutations/10)
@@ -1644,21 +1636,21 @@ func TestDamageInLists(t *testing.T) {
 func TestDamageMeanwhile(t *testing.T) {
 	t.Parallel()
 	broken := bson.D{{Key: "_type", Value: "broken"}, {Key: "_value", Value: 1}}
-	for what, save := range map[string]func(*browser, *sessions.Session) (*httptest.ResponseRecorder, error){
-		"save":  (*browser).save,
-		"renew": (*browser).renew,
+	for what, save := range map[string]func(*storetest.Browser, *sessions.Session) (*httptest.ResponseRecorder, error){
+		"save":  (*storetest.Browser).Save,
+		"renew": (*storetest.Browser).Renew,
 	} {
-		f := setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.Reject })
-		b := f.browser().login()
-		session := b.load()
-		f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values.user", Value: broken}}}, {Key: "$inc", Value: bson.D{{Key: "rev", Value: 1}}}})
-		before := f.document()
+		f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.Reject })
+		b := f.Browser().Login()
+		session := b.Load()
+		f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values.user", Value: broken}}}, {Key: "$inc", Value: bson.D{{Key: "rev", Value: 1}}}})
+		before := f.Document()
 		session.Values["more"] = 1
 		w, err := save(b, session)
 		if !errors.Is(err, mongostore.ErrCorrupt) || !strings.Contains(err.Error(), `"user"`) || w.Header()["Set-Cookie"] != nil {
 			t.Errorf("%s: %v", what, err)
 		}
-		if after := f.document(); !bytes.Equal(after, before) {
+		if after := f.Document(); !bytes.Equal(after, before) {
 			t.Errorf("%s: the document has changed", what)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // The pages say what is so: links lead somewhere, and the lists are those of the code.
@@ -440,8 +441,8 @@ var actions = map[string]string{
 // for them; and the roles have these rights, no more and no fewer.
 func TestCommandsAreListed(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
-	b := f.browser()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	b := f.Browser()
 	check := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -454,72 +455,72 @@ func TestCommandsAreListed(t *testing.T) {
 		pre func()
 	}{
 		{"`Get`, `New`, `Fetch` ", func() {
-			session := b.load()
-			_, err := f.store.Fetch(t.Context(), name, session.ID)
+			session := b.Load()
+			_, err := f.Store.Fetch(t.Context(), storetest.Name, session.ID)
 			check(err)
-			f.browser().load()
+			f.Browser().Load()
 		}, nil},
 		{"`Save`, `Persist` of a new session ", func() {
-			session := f.browser().load()
+			session := f.Browser().Load()
 			session.Values["user"] = "ada"
-			check(f.store.Persist(t.Context(), session))
-			f.browser().login()
+			check(f.Store.Persist(t.Context(), session))
+			f.Browser().Login()
 		}, nil},
 		{"`Save`, `Persist` of a change", func() {}, nil},
 		{"`Save`, `Persist` of an unchanged session ", func() {}, nil},
 		{"`Save` with a negative `MaxAge`, `Remove`, `Revoke` ", func() {
-			key := hashOf(b.load().ID)
-			f.log.reset()
-			check(f.store.Revoke(t.Context(), key))
+			key := storetest.HashOf(b.Load().ID)
+			f.Log.Reset()
+			check(f.Store.Revoke(t.Context(), key))
 		}, nil},
 		{"`Renew` ", func() {
-			session := b.load()
-			f.log.reset()
-			_, err := b.renew(session)
+			session := b.Load()
+			f.Log.Reset()
+			_, err := b.Renew(session)
 			check(err)
 		}, nil},
 		{"`Sessions` ", func() {
-			for _, err := range f.store.Sessions(t.Context(), "ada") {
+			for _, err := range f.Store.Sessions(t.Context(), "ada") {
 				check(err)
 			}
 		}, nil},
 		{"`RevokeAll` ", func() {
-			_, err := f.store.RevokeAll(t.Context(), "ada")
+			_, err := f.Store.RevokeAll(t.Context(), "ada")
 			check(err)
 		}, nil},
 		{"`Count` ", func() {
-			_, err := f.store.Count(t.Context())
+			_, err := f.Store.Count(t.Context())
 			check(err)
 		}, nil},
 		{"`DeleteExpired`", func() {
-			_, err := f.store.DeleteExpired(t.Context())
+			_, err := f.Store.DeleteExpired(t.Context())
 			check(err)
-		}, func() { f.expire() }},
+		}, func() { f.Expire() }},
 		{"`EnsureIndexes`", func() {
-			cfg := f.cfg
+			cfg := f.Cfg
 			cfg.Cleanup = mongostore.TTLIndex
-			f.wire.on("createIndexes", rule{kind: answer, reply: refusal(13, "Unauthorized")})
-			store, err := mongostore.Open(t.Context(), cfg, signingKey)
+			f.Wire.On("createIndexes", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
+			store, err := mongostore.Open(t.Context(), cfg, storetest.SigningKey)
 			check(err)
 			check(store.Close(t.Context()))
 		}, nil},
 	}
 	// Saves are looked at without their loads.
 	calls[2].do = func() {
-		session := b.load()
-		f.log.reset()
+		session := b.Load()
+		f.Log.Reset()
 		session.Values["n"] = 1
-		_, err := b.save(session)
+		_, err := b.Save(session)
 		check(err)
 		session.Values["n"] = 2
-		check(f.store.Persist(t.Context(), session))
+		check(f.Store.Persist(t.Context(), session))
 	}
 	calls[3].do = func() {
-		session := b.load()
-		f.log.reset()
-		_, err := b.save(session)
+		session := b.Load()
+		f.Log.Reset()
+		_, err := b.Save(session)
 		check(err)
-		check(f.store.Persist(t.Context(), session))
+		check(f.Store.Persist(t.Context(), session))
 	}
 
 	table, _, _ := strings.Cut(page(t, operations), "\n## Rights")
@@ -533,15 +534,15 @@ func TestCommandsAreListed(t *testing.T) {
 		if !strings.HasPrefix(row[1]+" ", call.of) {
 			t.Fatalf("row %q, want %q", row[1], call.of)
 		}
-		b.cookies = map[string]string{}
-		b.login()
+		b.Cookies = map[string]string{}
+		b.Login()
 		if call.pre != nil {
 			call.pre()
 		}
-		f.log.reset()
+		f.Log.Reset()
 		call.do()
 		sent, needed := map[string]bool{}, map[string]bool{}
-		for _, command := range f.log.reset() {
+		for _, command := range f.Log.Reset() {
 			sent[command], needed[actions[command]], rights[actions[command]] = true, true, true
 		}
 		listed := map[string]bool{}
@@ -586,14 +587,14 @@ func setOf(list []string) map[string]bool {
 // the store would.
 func TestIndexesAreListed(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) {
+	f := storetest.Setup(t, func(c *mongostore.Config) {
 		c.OwnerKey, c.Cleanup = "user", mongostore.TTLIndex
 	})
-	if err := f.coll.Drop(t.Context()); err != nil {
+	if err := f.Coll.Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	_ = f.store.EnsureIndexes(t.Context()) // refused by FerretDB, but sent
-	_, commands := f.log.take()
+	_ = f.Store.EnsureIndexes(t.Context()) // refused by FerretDB, but sent
+	_, commands := f.Log.Take()
 	var made []string
 	for _, c := range commands {
 		var command struct {

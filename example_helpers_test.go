@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // What the examples share: where the database is, and who visits.
@@ -17,15 +18,15 @@ import (
 func exampleConfig(collection string) mongostore.Config {
 	s := exampleServer()
 	return mongostore.Config{
-		Client:     s.client,
-		Database:   s.database,
-		Collection: fmt.Sprintf("example_%s_%d", collection, collections.Add(1)), // also if it runs twice
-		Cleanup:    mongostore.Sweep,                                             // which every server can
+		Client:     s.Client,
+		Database:   s.Database,
+		Collection: fmt.Sprintf("example_%s_%d", collection, storetest.Collections.Add(1)), // also if it runs twice
+		Cleanup:    mongostore.Sweep,                                                       // which every server can
 	}
 }
 
-func exampleServer() *testServer {
-	s, err := startServer()
+func exampleServer() *storetest.TestServer {
+	s, err := storetest.StartServer()
 	if err != nil {
 		log.Fatal(err)
 	}

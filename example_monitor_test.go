@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // What the store asks of the server, and how long it takes, is seen through the driver.
@@ -29,17 +30,17 @@ func Example_commandMonitor() {
 
 	ctx := context.Background()
 	server := exampleServer()
-	client, err := mongo.Connect(options.Client().ApplyURI(server.uri).SetMonitor(monitor))
+	client, err := mongo.Connect(options.Client().ApplyURI(server.URI).SetMonitor(monitor))
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer func() { _ = client.Disconnect(ctx) }()
 	store, err := mongostore.Open(ctx, mongostore.Config{
 		Client:     client,
-		Database:   server.database,
+		Database:   server.Database,
 		Collection: "example_monitor",
 		Cleanup:    mongostore.Off,
-	}, signingKey)
+	}, storetest.SigningKey)
 	if err != nil {
 		log.Fatal(err)
 	}

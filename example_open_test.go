@@ -12,6 +12,7 @@ import (
 	"github.com/gorilla/sessions"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // Open connects, and says at once if the server does not answer.
@@ -21,12 +22,12 @@ func ExampleOpen() {
 	defer cancel()
 
 	store, err := mongostore.Open(ctx, mongostore.Config{
-		URI:        server.uri,      // such as "mongodb://db1,db2,db3/?replicaSet=rs0"
-		Database:   server.database, // such as "app"
+		URI:        server.URI,      // such as "mongodb://db1,db2,db3/?replicaSet=rs0"
+		Database:   server.Database, // such as "app"
 		Collection: "example_open",  // "sessions" by default
 		OwnerKey:   "user_id",       // Values["user_id"] is whose session it is
 		Cleanup:    mongostore.Sweep,
-	}, signingKey)
+	}, storetest.SigningKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -42,9 +43,9 @@ func ExampleOpen() {
 // network I/O, and the client stays the application's to disconnect.
 func ExampleNew() {
 	server := exampleServer()
-	collection := server.client.Database(server.database).Collection("example_new")
+	collection := server.Client.Database(server.Database).Collection("example_new")
 
-	store, err := mongostore.New(collection, signingKey)
+	store, err := mongostore.New(collection, storetest.SigningKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -64,7 +65,7 @@ func ExampleNew() {
 // nobody is logged out. An encryption key would stand in the place of nil.
 func ExampleNew_keyRotation() {
 	server := exampleServer()
-	collection := server.client.Database(server.database).Collection("example_keys")
+	collection := server.Client.Database(server.Database).Collection("example_keys")
 	oldKey, newKey := securecookie.GenerateRandomKey(32), securecookie.GenerateRandomKey(32)
 
 	ada := newVisitor(nil)
@@ -108,7 +109,7 @@ func ExampleConfig_timeouts() {
 	cfg.AbsoluteTimeout = 30 * 24 * time.Hour
 	cfg.OwnerKey = "user"
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, signingKey)
+	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -138,7 +139,7 @@ func ExampleConfig_skipEmpty() {
 	cfg := exampleConfig("skip_empty") // Database and Collection
 	cfg.SkipEmpty = true
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, signingKey)
+	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -169,12 +170,12 @@ func ExampleConfig_skipEmpty() {
 
 // An application leaves CookieStore, and nobody is logged out.
 func ExampleConfig_migrating() {
-	old := sessions.NewCookieStore(signingKey) // with the keys that it had
+	old := sessions.NewCookieStore(storetest.SigningKey) // with the keys that it had
 
 	cfg := exampleConfig("migrating") // Database and Collection
 	cfg.MigrateFrom = old
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, signingKey)
+	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -217,7 +218,7 @@ func ExampleStore_EnsureIndexes() {
 	cfg := exampleConfig("indexes") // Database and Collection
 	cfg.OwnerKey = "user"           // an index that finds a user's sessions
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, signingKey)
+	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -240,7 +241,7 @@ func ExampleStore_DeleteExpired() {
 	cfg := exampleConfig("delete_expired") // Database and Collection
 	cfg.Cleanup = mongostore.Off
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, signingKey)
+	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
 	if err != nil {
 		log.Fatal(err)
 	}

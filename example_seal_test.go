@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // With SealKeys, who reads the database, or a backup, does not read the values.
@@ -18,7 +19,7 @@ func ExampleConfig_sealing() {
 	cfg := exampleConfig("sealing")                             // Database and Collection
 	cfg.SealKeys = [][]byte{securecookie.GenerateRandomKey(32)} // from where the application keeps its secrets
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, signingKey)
+	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -58,7 +59,7 @@ func ExampleConfig_sealingRotation() {
 		{newKey},         // 3. when the sessions from before have ended
 	} {
 		cfg.SealKeys = keys
-		store, err := mongostore.Open(ctx, cfg, signingKey)
+		store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/gorilla/sessions"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // basket is a type of the application's own.
@@ -22,7 +23,7 @@ func Example_ownTypes() {
 	gob.Register(basket{})
 
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, exampleConfig("own_types"), signingKey)
+	store, err := mongostore.Open(ctx, exampleConfig("own_types"), storetest.SigningKey)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/gorilla/sessions"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // The contract of gorilla/sessions, as real callers use it.
@@ -71,7 +72,7 @@ func application(store sessions.Store) http.Handler {
 	mux := http.NewServeMux()
 	page := func(path string, handle func(http.ResponseWriter, *http.Request, *sessions.Session) string) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
-			session, err := store.Get(r, name)
+			session, err := store.Get(r, storetest.Name)
 			var bad securecookie.Error
 			text := handle(w, r, session)
 			fmt.Fprintf(w, "%s; new %t, bad cookie %t", text, session.IsNew, errors.As(err, &bad) && bad.IsDecode())
@@ -142,11 +143,11 @@ func application(store sessions.Store) http.Handler {
 // TestDropIn: an application sees no difference between gorilla's CookieStore and this one.
 func TestDropIn(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
+	f := storetest.Setup(t)
 	own := sessions.Options{Path: "/", MaxAge: 3600, HttpOnly: true, Secure: true, SameSite: http.SameSiteStrictMode}
-	before := sessions.NewCookieStore(signingKey)
+	before := sessions.NewCookieStore(storetest.SigningKey)
 	before.Options = &own
-	f.store.Options = before.Options
+	f.Store.Options = before.Options
 
 	const tamper = "(the cookie is altered)"
 	script := []struct{ path, want string }{
@@ -176,11 +177,11 @@ func TestDropIn(t *testing.T) {
 		{"/look", `[]; new true, bad cookie false`},
 	}
 	cookies := map[string][]string{}
-	for what, store := range map[string]sessions.Store{"CookieStore": before, "mongostore": f.store} {
+	for what, store := range map[string]sessions.Store{"CookieStore": before, "mongostore": f.Store} {
 		v := browse(t, application(store))
 		for i, step := range script {
 			if step.path == tamper {
-				v.client.Jar.SetCookies(v.site, []*http.Cookie{{Name: name, Value: "forged", Path: "/", Secure: true}})
+				v.client.Jar.SetCookies(v.site, []*http.Cookie{{Name: storetest.Name, Value: "forged", Path: "/", Secure: true}})
 				continue
 			}
 			if got := v.get(step.path); got != "200 "+step.want {
@@ -205,9 +206,9 @@ func TestNestedMiddleware(t *testing.T) {
 	derive := func(r *http.Request) *http.Request {
 		return r.WithContext(context.WithValue(r.Context(), derived{}, true))
 	}
-	get := func(f *fixture, r *http.Request) *sessions.Session {
+	get := func(f *storetest.Fixture, r *http.Request) *sessions.Session {
 		t.Helper()
-		s, err := f.store.Get(r, name)
+		s, err := f.Store.Get(r, storetest.Name)
 		if err != nil {
 			t.Error(err)
 		}
@@ -221,7 +222,7 @@ func TestNestedMiddleware(t *testing.T) {
 	}
 	for _, row := range []struct {
 		name     string
-		request  func(*fixture, *http.Request, http.ResponseWriter)
+		request  func(*storetest.Fixture, *http.Request, http.ResponseWriter)
 		returns  bool // the visitor has a session
 		cookies  int
 		docs     int
@@ -231,7 +232,7 @@ func TestNestedMiddleware(t *testing.T) {
 		{
 			name: "both save", cookies: 1, docs: 1, want: "map[after:3 before:1 inner:2]",
 			commands: []string{"insert", "update"},
-			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+			request: func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter) {
 				outer := get(f, r)
 				outer.Values["before"] = 1
 				inner := get(f, derive(r))
@@ -247,7 +248,7 @@ func TestNestedMiddleware(t *testing.T) {
 		{
 			name: "both save what is stored", returns: true, cookies: 1, docs: 1, want: "map[after:3 inner:2 user:ada]",
 			commands: []string{"find", "update", "update"},
-			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+			request: func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter) {
 				outer := get(f, r)
 				inner := get(f, derive(derive(r)))
 				inner.Values["inner"] = 2
@@ -259,7 +260,7 @@ func TestNestedMiddleware(t *testing.T) {
 		{
 			name: "only the outer one saves", cookies: 1, docs: 1, want: "map[inner:2]",
 			commands: []string{"insert"},
-			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+			request: func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter) {
 				outer := get(f, r)
 				get(f, derive(r)).Values["inner"] = 2
 				save(outer, r, w)
@@ -268,11 +269,11 @@ func TestNestedMiddleware(t *testing.T) {
 		{
 			name: "the handler renews", returns: true, cookies: 1, docs: 1, want: "map[after:3 inner:2 user:ada]",
 			commands: []string{"find", "insert", "update", "delete", "update"},
-			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+			request: func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter) {
 				outer := get(f, r)
 				inner := get(f, derive(r))
 				inner.Values["inner"] = 2
-				if err := f.store.Renew(derive(r), w, inner); err != nil {
+				if err := f.Store.Renew(derive(r), w, inner); err != nil {
 					t.Error(err)
 				}
 				outer.Values["after"] = 3
@@ -283,7 +284,7 @@ func TestNestedMiddleware(t *testing.T) {
 			// A Save in the outer one must not bring it back.
 			name: "the handler logs out", returns: true, cookies: 1, docs: 0, want: "map[]",
 			commands: []string{"find", "delete"},
-			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+			request: func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter) {
 				outer := get(f, r)
 				inner := get(f, derive(r))
 				inner.Options.MaxAge = -1
@@ -297,7 +298,7 @@ func TestNestedMiddleware(t *testing.T) {
 			// that is stored the two are merged.
 			name: "derived before the first Get", returns: true, cookies: 2, docs: 1, want: "map[inner:2 outer:1 user:ada]",
 			commands: []string{"find", "find", "update", "update"},
-			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+			request: func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter) {
 				r2 := derive(r)
 				outer, inner := get(f, r), get(f, r2)
 				if inner == outer {
@@ -314,7 +315,7 @@ func TestNestedMiddleware(t *testing.T) {
 			// cookie counts.
 			name: "derived before the first Get, new", cookies: 2, docs: 2, want: "map[outer:1]",
 			commands: []string{"insert", "insert"},
-			request: func(f *fixture, r *http.Request, w http.ResponseWriter) {
+			request: func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter) {
 				r2 := derive(r)
 				outer, inner := get(f, r), get(f, r2)
 				inner.Values["inner"] = 2
@@ -326,21 +327,21 @@ func TestNestedMiddleware(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t)
-			b := f.browser()
+			f := storetest.Setup(t)
+			b := f.Browser()
 			if row.returns {
-				b.login()
+				b.Login()
 			}
-			f.log.reset()
-			r, w := b.request(), httptest.NewRecorder()
+			f.Log.Reset()
+			r, w := b.Request(), httptest.NewRecorder()
 			row.request(f, r, w)
-			f.wantCommands(row.commands...)
+			f.WantCommands(row.commands...)
 			if n := len(w.Header()["Set-Cookie"]); n != row.cookies {
 				t.Errorf("%d cookies set, want %d: %q", n, row.cookies, w.Header()["Set-Cookie"])
 			}
-			b.receive(w)
-			f.wantDocuments(row.docs)
-			if got := fmt.Sprint(b.load().Values); got != row.want {
+			b.Receive(w)
+			f.WantDocuments(row.docs)
+			if got := fmt.Sprint(b.Load().Values); got != row.want {
 				t.Errorf("values: %s, want %s", got, row.want)
 			}
 		})
@@ -351,10 +352,10 @@ func TestNestedMiddleware(t *testing.T) {
 // are, with their cookies, and each other one is an error and sets no cookie.
 func TestSaveAllSomeFail(t *testing.T) {
 	t.Parallel()
-	one, two := setup(t), setup(t, impatient)
-	b := one.browser().login()
-	r, w := b.request(), httptest.NewRecorder()
-	for store, names := range map[*mongostore.Store][]string{one.store: {"a", "b", "bad", name}, two.store: {"down"}} {
+	one, two := storetest.Setup(t), storetest.Setup(t, impatient)
+	b := one.Browser().Login()
+	r, w := b.Request(), httptest.NewRecorder()
+	for store, names := range map[*mongostore.Store][]string{one.Store: {"a", "b", "bad", storetest.Name}, two.Store: {"down"}} {
 		for _, n := range names {
 			s, err := store.Get(r, n)
 			if err != nil {
@@ -366,8 +367,8 @@ func TestSaveAllSomeFail(t *testing.T) {
 			}
 		}
 	}
-	b.logout() // in another window
-	two.wire.on("insert", rule{kind: answer, reply: refusal(13, "Unauthorized")})
+	b.Logout() // in another window
+	two.Wire.On("insert", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
 
 	err := sessions.Save(r, w)
 	var several sessions.MultiError
@@ -384,7 +385,7 @@ func TestSaveAllSomeFail(t *testing.T) {
 	}
 	all := strings.Join(texts, "\n")
 	for session, cause := range map[string]string{
-		"bad": `value of key "n", type func()`, name: mongostore.ErrGone.Error(), "down": mongostore.ErrUnavailable.Error(),
+		"bad": `value of key "n", type func()`, storetest.Name: mongostore.ErrGone.Error(), "down": mongostore.ErrUnavailable.Error(),
 	} {
 		if !strings.Contains(all, fmt.Sprintf("session %q -- ", session)) || !strings.Contains(all, cause) {
 			t.Errorf("no error of %s: %s", session, all)
@@ -397,24 +398,24 @@ func TestSaveAllSomeFail(t *testing.T) {
 	if slices.Sort(set); !slices.Equal(set, []string{"a", "b"}) {
 		t.Errorf("cookies set: %q", set)
 	}
-	one.wantDocuments(2)
-	two.wantDocuments(0)
-	b.receive(w)
+	one.WantDocuments(2)
+	two.WantDocuments(0)
+	b.Receive(w)
 	for _, n := range set {
-		if s, err := one.store.New(b.request(), n); err != nil || s.Values["n"] != n {
+		if s, err := one.Store.New(b.Request(), n); err != nil || s.Values["n"] != n {
 			t.Errorf("%s: %v, %v", n, s.Values, err)
 		}
 	}
 }
 
 // elsewhere is a store with the same keys on the same collection of another database.
-func elsewhere(f *fixture) *fixture {
-	f.t.Helper()
+func elsewhere(f *storetest.Fixture) *storetest.Fixture {
+	f.T.Helper()
 	g := *f
-	g.cfg.Database += "_elsewhere"
-	g.coll = f.coll.Database().Client().Database(g.cfg.Database).Collection(f.coll.Name())
-	f.t.Cleanup(func() { _ = g.coll.Drop(context.WithoutCancel(f.t.Context())) })
-	g.store = g.open()
+	g.Cfg.Database += "_elsewhere"
+	g.Coll = f.Coll.Database().Client().Database(g.Cfg.Database).Collection(f.Coll.Name())
+	f.T.Cleanup(func() { _ = g.Coll.Drop(context.WithoutCancel(f.T.Context())) })
+	g.Store = g.Open()
 	return &g
 }
 
@@ -424,22 +425,22 @@ func elsewhere(f *fixture) *fixture {
 // other one holds stays.
 func TestOneNameInTwoStores(t *testing.T) {
 	t.Parallel()
-	for what, second := range map[string]func(*testing.T, *fixture) *fixture{
-		"of another collection": func(t *testing.T, _ *fixture) *fixture { return setup(t) },
-		"of another database":   func(_ *testing.T, f *fixture) *fixture { return elsewhere(f) },
+	for what, second := range map[string]func(*testing.T, *storetest.Fixture) *storetest.Fixture{
+		"of another collection": func(t *testing.T, _ *storetest.Fixture) *storetest.Fixture { return storetest.Setup(t) },
+		"of another database":   func(_ *testing.T, f *storetest.Fixture) *storetest.Fixture { return elsewhere(f) },
 	} {
 		// both gives the session of a visitor of the first store, got from both.
-		both := func(t *testing.T) (one, two *fixture, b *browser, session *sessions.Session, r *http.Request) {
+		both := func(t *testing.T) (one, two *storetest.Fixture, b *storetest.Browser, session *sessions.Session, r *http.Request) {
 			t.Helper()
-			one = setup(t)
+			one = storetest.Setup(t)
 			two = second(t, one)
-			b = one.browser().login()
-			r = b.request()
-			session, err := one.store.Get(r, name)
+			b = one.Browser().Login()
+			r = b.Request()
+			session, err := one.Store.Get(r, storetest.Name)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if s, err := two.store.Get(r, name); s != session || err != nil || s.Store() != sessions.Store(two.store) {
+			if s, err := two.Store.Get(r, storetest.Name); s != session || err != nil || s.Store() != sessions.Store(two.Store) {
 				t.Fatalf("the registry has given another session: %v", err)
 			}
 			return one, two, b, session, r
@@ -447,23 +448,23 @@ func TestOneNameInTwoStores(t *testing.T) {
 		t.Run(what+", saved by the second", func(t *testing.T) {
 			t.Parallel()
 			one, two, b, session, r := both(t)
-			before, oldID, w := one.document(), session.ID, httptest.NewRecorder()
+			before, oldID, w := one.Document(), session.ID, httptest.NewRecorder()
 			session.Values["n"] = 1
 			if err := sessions.Save(r, w); err != nil {
 				t.Fatal(err)
 			}
-			if doc := one.document(); string(doc) != string(before) {
+			if doc := one.Document(); string(doc) != string(before) {
 				t.Errorf("the first store's document has changed: %v", doc)
 			}
-			if id := two.document().Lookup("_id").StringValue(); id == hashOf(oldID) || id != hashOf(session.ID) {
+			if id := two.Document().Lookup("_id").StringValue(); id == storetest.HashOf(oldID) || id != storetest.HashOf(session.ID) {
 				t.Error("the ID of the other store was taken on")
 			}
-			b.receive(w)
-			if s := b.load(); !s.IsNew {
+			b.Receive(w)
+			if s := b.Load(); !s.IsNew {
 				t.Error("the first store takes the second one's cookie")
 			}
-			b.store = two.store
-			if s := b.load(); s.Values["user"] != "ada" || s.Values["n"] != 1 {
+			b.Store = two.Store
+			if s := b.Load(); s.Values["user"] != "ada" || s.Values["n"] != 1 {
 				t.Errorf("values: %v", s.Values)
 			}
 		})
@@ -471,94 +472,94 @@ func TestOneNameInTwoStores(t *testing.T) {
 			t.Parallel()
 			one, two, b, session, r := both(t)
 			for i := range 2 {
-				for _, f := range []*fixture{one, two} {
+				for _, f := range []*storetest.Fixture{one, two} {
 					session.Values["n"] = i
 					w := httptest.NewRecorder()
-					if err := f.store.Save(r, w, session); err != nil {
+					if err := f.Store.Save(r, w, session); err != nil {
 						t.Fatal(err)
 					}
-					b.receive(w)
-					b.store = f.store
-					if s := b.load(); s.Values["user"] != "ada" || s.Values["n"] != i {
+					b.Receive(w)
+					b.Store = f.Store
+					if s := b.Load(); s.Values["user"] != "ada" || s.Values["n"] != i {
 						t.Errorf("round %d: %v", i, s.Values)
 					}
 				}
 			}
-			one.wantDocuments(1)
-			two.wantDocuments(1)
+			one.WantDocuments(1)
+			two.WantDocuments(1)
 		})
 		t.Run(what+", ended by each", func(t *testing.T) {
 			t.Parallel()
 			one, two, b, session, r := both(t)
 			session.Options.MaxAge = -1
-			if err := two.store.Save(r, httptest.NewRecorder(), session); err != nil {
+			if err := two.Store.Save(r, httptest.NewRecorder(), session); err != nil {
 				t.Fatal(err)
 			}
-			if b.load().IsNew {
+			if b.Load().IsNew {
 				t.Error("the second store has reached into the first one's collection")
 			}
-			if err := one.store.Save(r, httptest.NewRecorder(), session); err != nil {
+			if err := one.Store.Save(r, httptest.NewRecorder(), session); err != nil {
 				t.Fatal(err)
 			}
-			if !b.load().IsNew {
+			if !b.Load().IsNew {
 				t.Error("the session is alive")
 			}
-			one.wantDocuments(0)
-			two.wantDocuments(0)
+			one.WantDocuments(0)
+			two.WantDocuments(0)
 		})
 	}
 	// Two stores on one collection: a logout needs no more than the ID.
 	t.Run("of the same collection, ended by the second", func(t *testing.T) {
 		t.Parallel()
-		f := setup(t)
-		b := f.browser().login()
-		session := b.load()
+		f := storetest.Setup(t)
+		b := f.Browser().Login()
+		session := b.Load()
 		session.Options.MaxAge = -1
-		if err := f.open().Save(b.request(), httptest.NewRecorder(), session); err != nil {
+		if err := f.Open().Save(b.Request(), httptest.NewRecorder(), session); err != nil {
 			t.Fatal(err)
 		}
-		f.wantDocuments(0)
-		if !b.load().IsNew {
+		f.WantDocuments(0)
+		if !b.Load().IsNew {
 			t.Error("the session is alive")
 		}
 	})
 	// gorilla's own store beside this one.
 	t.Run("from CookieStore", func(t *testing.T) {
 		t.Parallel()
-		f := setup(t)
-		b := f.browser()
-		b.cookies[name] = cookieStoreCookie(t)
-		old := sessions.NewCookieStore(signingKey)
-		r, w := b.request(), httptest.NewRecorder()
-		first, err := old.Get(r, name)
+		f := storetest.Setup(t)
+		b := f.Browser()
+		b.Cookies[storetest.Name] = cookieStoreCookie(t)
+		old := sessions.NewCookieStore(storetest.SigningKey)
+		r, w := b.Request(), httptest.NewRecorder()
+		first, err := old.Get(r, storetest.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s, err := f.store.Get(r, name); s != first || err != nil {
+		if s, err := f.Store.Get(r, storetest.Name); s != first || err != nil {
 			t.Fatalf("the registry has given another session: %v", err)
 		}
 		if err := sessions.Save(r, w); err != nil {
 			t.Fatal(err)
 		}
-		b.receive(w)
-		if s := b.load(); s.Values["user"] != "ada" {
+		b.Receive(w)
+		if s := b.Load(); s.Values["user"] != "ada" {
 			t.Errorf("values: %v", s.Values)
 		}
-		if s, err := old.New(b.request(), name); err == nil || !s.IsNew || len(s.Values) > 0 {
+		if s, err := old.New(b.Request(), storetest.Name); err == nil || !s.IsNew || len(s.Values) > 0 {
 			t.Errorf("CookieStore reads an ID as a session: %v, %v", s.Values, err)
 		}
 	})
 	t.Run("to CookieStore", func(t *testing.T) {
 		t.Parallel()
-		f := setup(t)
-		b := f.browser().login()
-		before, copied := f.document(), b.clone()
-		old := sessions.NewCookieStore(signingKey)
-		r, w := b.request(), httptest.NewRecorder()
-		if _, err := f.store.Get(r, name); err != nil {
+		f := storetest.Setup(t)
+		b := f.Browser().Login()
+		before, copied := f.Document(), b.Clone()
+		old := sessions.NewCookieStore(storetest.SigningKey)
+		r, w := b.Request(), httptest.NewRecorder()
+		if _, err := f.Store.Get(r, storetest.Name); err != nil {
 			t.Fatal(err)
 		}
-		first, err := old.Get(r, name)
+		first, err := old.Get(r, storetest.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -566,14 +567,14 @@ func TestOneNameInTwoStores(t *testing.T) {
 		if err := sessions.Save(r, w); err != nil {
 			t.Fatal(err)
 		}
-		b.receive(w)
-		if s, err := old.New(b.request(), name); err != nil || s.Values["user"] != "ada" || s.Values["n"] != 1 {
+		b.Receive(w)
+		if s, err := old.New(b.Request(), storetest.Name); err != nil || s.Values["user"] != "ada" || s.Values["n"] != 1 {
 			t.Errorf("values: %v, %v", s.Values, err)
 		}
-		if s, err := f.store.New(b.request(), name); err == nil || !s.IsNew {
+		if s, err := f.Store.New(b.Request(), storetest.Name); err == nil || !s.IsNew {
 			t.Errorf("a CookieStore's values are read as an ID: %v, %v", s.Values, err)
 		}
-		if doc := f.document(); string(doc) != string(before) || copied.load().Values["user"] != "ada" {
+		if doc := f.Document(); string(doc) != string(before) || copied.Load().Values["user"] != "ada" {
 			t.Error("the document has changed")
 		}
 	})
@@ -583,69 +584,69 @@ func TestOneNameInTwoStores(t *testing.T) {
 // is held, and is what it was.
 func TestKeptSession(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	kept := b.load()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	kept := b.Load()
 	id := kept.ID
 	for i := range 3 {
 		for range 3 { // weak references to what nobody holds are gone
 			runtime.GC()
 		}
-		b.do(func(s *sessions.Session) { s.Values["theirs"] = i }) // requests go on meanwhile
-		f.log.reset()
+		b.Do(func(s *sessions.Session) { s.Values["theirs"] = i }) // requests go on meanwhile
+		f.Log.Reset()
 		kept.Values["kept"] = i
-		if _, err := b.save(kept); err != nil {
+		if _, err := b.Save(kept); err != nil {
 			t.Fatal(err)
 		}
-		f.wantCommands("update")
+		f.WantCommands("update")
 	}
-	if s := b.load(); kept.ID != id || s.Values["theirs"] != 2 || s.Values["kept"] != 2 {
+	if s := b.Load(); kept.ID != id || s.Values["theirs"] != 2 || s.Values["kept"] != 2 {
 		t.Errorf("values: %v", s.Values)
 	}
 	// Saved for another visitor's response, it is that visitor's, too: one session.
-	guest := f.browser()
-	if _, err := guest.save(kept); err != nil {
+	guest := f.Browser()
+	if _, err := guest.Save(kept); err != nil {
 		t.Fatal(err)
 	}
-	if s := guest.load(); s.ID != id {
+	if s := guest.Load(); s.ID != id {
 		t.Error("another session")
 	}
-	f.wantDocuments(1)
-	b.logout()
-	if _, err := guest.save(kept); err != nil && !errors.Is(err, mongostore.ErrGone) {
+	f.WantDocuments(1)
+	b.Logout()
+	if _, err := guest.Save(kept); err != nil && !errors.Is(err, mongostore.ErrGone) {
 		t.Error(err)
 	}
 	kept.Values["kept"] = 4
-	if _, err := guest.save(kept); !errors.Is(err, mongostore.ErrGone) {
+	if _, err := guest.Save(kept); !errors.Is(err, mongostore.ErrGone) {
 		t.Errorf("after the logout: %v", err)
 	}
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 }
 
 // TestCopiedSession: of a copy the store does not know what it was, so it stores a session of
 // its own, and ends the one whose ID it holds.
 func TestCopiedSession(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	session := b.load()
-	before := f.document()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	session := b.Load()
+	before := f.Document()
 	copied := *session
 	copied.Values = maps.Clone(session.Values)
 	copied.Values["n"] = 1
-	c := f.browser()
-	if _, err := c.save(&copied); err != nil {
+	c := f.Browser()
+	if _, err := c.Save(&copied); err != nil {
 		t.Fatal(err)
 	}
-	f.wantDocuments(2)
-	if s := c.load(); s.ID == session.ID || s.Values["user"] != "ada" || s.Values["n"] != 1 {
+	f.WantDocuments(2)
+	if s := c.Load(); s.ID == session.ID || s.Values["user"] != "ada" || s.Values["n"] != 1 {
 		t.Errorf("the copy: %+v", s)
 	}
-	if s := b.load(); s.ID != session.ID || s.Values["n"] != nil {
+	if s := b.Load(); s.ID != session.ID || s.Values["n"] != nil {
 		t.Errorf("the original: %+v", s)
 	}
 	found := false
-	for _, doc := range f.documents() {
+	for _, doc := range f.Documents() {
 		found = found || string(doc) == string(before)
 	}
 	if !found {
@@ -653,10 +654,10 @@ func TestCopiedSession(t *testing.T) {
 	}
 	ending := *session
 	ending.Options = &sessions.Options{MaxAge: -1}
-	if _, err := b.clone().save(&ending); err != nil {
+	if _, err := b.Clone().Save(&ending); err != nil {
 		t.Fatal(err)
 	}
-	if !b.load().IsNew || c.load().IsNew {
+	if !b.Load().IsNew || c.Load().IsNew {
 		t.Error("the wrong session has ended")
 	}
 }
@@ -665,35 +666,35 @@ func TestCopiedSession(t *testing.T) {
 // that is.
 func TestValuesReplaced(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
-	b.do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = 1, []any{"x"} })
-	f.log.reset()
-	b.do(func(s *sessions.Session) { s.Values = maps.Clone(s.Values) })
-	b.do(func(s *sessions.Session) { s.Values = map[any]any{"b": []any{"x"}, "a": 1} })
-	f.wantCommands("find", "find")
-	b.do(func(s *sessions.Session) { s.Values = map[any]any{"b": []any{"x"}, "c": 2} })
-	f.wantCommands("find", "update")
-	if s := b.load(); fmt.Sprint(s.Values) != "map[b:[x] c:2]" {
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = 1, []any{"x"} })
+	f.Log.Reset()
+	b.Do(func(s *sessions.Session) { s.Values = maps.Clone(s.Values) })
+	b.Do(func(s *sessions.Session) { s.Values = map[any]any{"b": []any{"x"}, "a": 1} })
+	f.WantCommands("find", "find")
+	b.Do(func(s *sessions.Session) { s.Values = map[any]any{"b": []any{"x"}, "c": 2} })
+	f.WantCommands("find", "update")
+	if s := b.Load(); fmt.Sprint(s.Values) != "map[b:[x] c:2]" {
 		t.Errorf("values: %v", s.Values)
 	}
 	// A key that another request adds meanwhile stays: this one has never had it.
-	slow := b.load()
-	b.do(func(s *sessions.Session) { s.Values["theirs"] = 3 })
+	slow := b.Load()
+	b.Do(func(s *sessions.Session) { s.Values["theirs"] = 3 })
 	slow.Values = map[any]any{"mine": 4}
-	if _, err := b.save(slow); err != nil {
+	if _, err := b.Save(slow); err != nil {
 		t.Fatal(err)
 	}
-	if s := b.load(); fmt.Sprint(s.Values) != "map[mine:4 theirs:3]" {
+	if s := b.Load(); fmt.Sprint(s.Values) != "map[mine:4 theirs:3]" {
 		t.Errorf("values: %v", s.Values)
 	}
 	// Two sessions with one map.
-	r, w := b.request(), httptest.NewRecorder()
-	one, err := f.store.Get(r, name)
+	r, w := b.Request(), httptest.NewRecorder()
+	one, err := f.Store.Get(r, storetest.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := f.store.Get(r, "two")
+	two, err := f.Store.Get(r, "two")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -702,15 +703,15 @@ func TestValuesReplaced(t *testing.T) {
 	if err := sessions.Save(r, w); err != nil {
 		t.Fatal(err)
 	}
-	b.receive(w)
-	for _, n := range []string{name, "two"} {
-		if s, err := f.store.New(b.request(), n); err != nil || fmt.Sprint(s.Values) != "map[mine:4 shared:true theirs:3]" {
+	b.Receive(w)
+	for _, n := range []string{storetest.Name, "two"} {
+		if s, err := f.Store.New(b.Request(), n); err != nil || fmt.Sprint(s.Values) != "map[mine:4 shared:true theirs:3]" {
 			t.Errorf("%s: %v, %v", n, s.Values, err)
 		}
 	}
 	// Fewer than none: nil, and the session is there still.
-	b.do(func(s *sessions.Session) { s.Values = nil })
-	if s := b.load(); s.IsNew || s.Values == nil || len(s.Values) != 0 {
+	b.Do(func(s *sessions.Session) { s.Values = nil })
+	if s := b.Load(); s.IsNew || s.Values == nil || len(s.Values) != 0 {
 		t.Errorf("after nil: %+v", s)
 	}
 }
@@ -719,37 +720,37 @@ func TestValuesReplaced(t *testing.T) {
 // but those that it made itself.
 func TestOptionsReplaced(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
 
 	// Replaced: all of it counts, nothing is taken from the store's.
-	c := b.do(func(s *sessions.Session) { s.Options = &sessions.Options{Path: "/app", MaxAge: 1800} })
+	c := b.Do(func(s *sessions.Session) { s.Options = &sessions.Options{Path: "/app", MaxAge: 1800} })
 	if c.Path != "/app" || c.MaxAge != 1800 || c.HttpOnly || c.Secure || c.SameSite != 0 {
 		t.Errorf("cookie: %v", c)
 	}
-	wantTime(t, f.document(), "expiresAt", time.Now().Add(30*time.Minute))
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
 
 	// nil: the store's. The MaxAge of its own is given up.
-	c = b.do(func(s *sessions.Session) { s.Options = nil })
+	c = b.Do(func(s *sessions.Session) { s.Options = nil })
 	if c.Path != "/" || c.MaxAge != 30*24*3600 || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode {
 		t.Errorf("cookie: %v", c)
 	}
-	wantTime(t, f.document(), "expiresAt", time.Now().Add(30*24*time.Hour))
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*24*time.Hour))
 
 	// Shared: by two visitors, through saves, a renewal that brings in another request's
 	// MaxAge, and a load.
 	shared := &sessions.Options{Path: "/shared", MaxAge: 7200, Secure: true}
 	want := *shared
-	other := f.browser().login()
-	mine, theirs := b.load(), other.load()
-	b.clone().do(func(s *sessions.Session) { s.Options.MaxAge = 600 })
+	other := f.Browser().Login()
+	mine, theirs := b.Load(), other.Load()
+	b.Clone().Do(func(s *sessions.Session) { s.Options.MaxAge = 600 })
 	mine.Options, theirs.Options = shared, shared
-	shared.MaxAge = f.store.Options.MaxAge // so that the renewal takes over the 600
+	shared.MaxAge = f.Store.Options.MaxAge // so that the renewal takes over the 600
 	want.MaxAge = shared.MaxAge
-	if _, err := b.renew(mine); err != nil {
+	if _, err := b.Renew(mine); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.save(theirs); err != nil {
+	if _, err := other.Save(theirs); err != nil {
 		t.Fatal(err)
 	}
 	if *shared != want || theirs.Options != shared {
@@ -758,21 +759,21 @@ func TestOptionsReplaced(t *testing.T) {
 	if mine.Options.MaxAge != 600 || mine.Options.Path != "/shared" {
 		t.Errorf("after the renewal: %+v", *mine.Options)
 	}
-	if s := other.load(); s.Options.MaxAge != f.store.Options.MaxAge {
+	if s := other.Load(); s.Options.MaxAge != f.Store.Options.MaxAge {
 		t.Errorf("the other visitor's MaxAge: %d", s.Options.MaxAge)
 	}
 
 	// The store's own, put into a session: a logout sets them, and that is the
 	// application's doing; the store itself never does.
-	before := *f.store.Options
-	session := b.load()
-	session.Options = f.store.Options
-	if _, err := b.save(session); err != nil {
+	before := *f.Store.Options
+	session := b.Load()
+	session.Options = f.Store.Options
+	if _, err := b.Save(session); err != nil {
 		t.Fatal(err)
 	}
-	b.load().Options.MaxAge = -1 // of a session that is not even saved
-	if *f.store.Options != before {
-		t.Errorf("the store's options were changed: %+v", *f.store.Options)
+	b.Load().Options.MaxAge = -1 // of a session that is not even saved
+	if *f.Store.Options != before {
+		t.Errorf("the store's options were changed: %+v", *f.Store.Options)
 	}
 }
 
@@ -783,24 +784,24 @@ var everybody sessions.Session
 // of something, can be saved, saved again, loaded and ended.
 func TestSessionByHand(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	everybody = *sessions.NewSession(f.store, name)
+	f := storetest.Setup(t)
+	everybody = *sessions.NewSession(f.Store, storetest.Name)
 	type account struct {
 		number  int
 		session sessions.Session
 	}
-	wrapped := &account{number: 7, session: *sessions.NewSession(f.store, name)}
+	wrapped := &account{number: 7, session: *sessions.NewSession(f.Store, storetest.Name)}
 	for what, session := range map[string]*sessions.Session{
-		"NewSession":         sessions.NewSession(f.store, name),
-		"of no store":        sessions.NewSession(nil, name),
-		"of another store":   sessions.NewSession(sessions.NewCookieStore(signingKey), name),
+		"NewSession":         sessions.NewSession(f.Store, storetest.Name),
+		"of no store":        sessions.NewSession(nil, storetest.Name),
+		"of another store":   sessions.NewSession(sessions.NewCookieStore(storetest.SigningKey), storetest.Name),
 		"part of a struct":   &wrapped.session,
 		"a package variable": &everybody,
 	} {
-		b := f.browser()
+		b := f.Browser()
 		session.Values["user"] = what
-		f.log.reset()
-		w, err := b.save(session)
+		f.Log.Reset()
+		w, err := b.Save(session)
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
 			continue
@@ -813,33 +814,33 @@ func TestSessionByHand(t *testing.T) {
 			runtime.GC()
 		}
 		session.Values["again"] = true
-		if _, err := b.save(session); err != nil {
+		if _, err := b.Save(session); err != nil {
 			t.Errorf("%s, again: %v", what, err)
 		}
-		f.wantCommands("insert", "update")
-		if s := b.load(); s.Values["user"] != what || s.Values["again"] != true || s.ID != session.ID {
+		f.WantCommands("insert", "update")
+		if s := b.Load(); s.Values["user"] != what || s.Values["again"] != true || s.ID != session.ID {
 			t.Errorf("%s: %+v", what, s)
 		}
 		session.Options.MaxAge = -1
-		if _, err := b.save(session); err != nil {
+		if _, err := b.Save(session); err != nil {
 			t.Errorf("%s, ended: %v", what, err)
 		}
 	}
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 
 	// Without a name there is no cookie for it.
 	w := httptest.NewRecorder()
-	if err := f.store.Save(f.browser().request(), w, &sessions.Session{}); err == nil || w.Header()["Set-Cookie"] != nil {
+	if err := f.Store.Save(f.Browser().Request(), w, &sessions.Session{}); err == nil || w.Header()["Set-Cookie"] != nil {
 		t.Errorf("no name: %v", err)
 	}
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 }
 
 // TestCookieIsGorillas: the cookie is what sessions.NewCookie makes of the session's options, every
 // attribute of it.
 func TestCookieIsGorillas(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
+	f := storetest.Setup(t)
 	for _, own := range []sessions.Options{
 		{},
 		{Path: "/"},
@@ -848,16 +849,16 @@ func TestCookieIsGorillas(t *testing.T) {
 		{Path: "/", MaxAge: -1, Secure: true, HttpOnly: true, Domain: "example.com"},
 		{Path: "/", MaxAge: -5, SameSite: http.SameSiteDefaultMode},
 	} {
-		session, b := f.browser().load(), f.browser()
+		session, b := f.Browser().Load(), f.Browser()
 		options := own
 		session.Options = &options
-		w, err := b.save(session)
+		w, err := b.Save(session)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := w.Result().Cookies()[0]
 		recorder := httptest.NewRecorder()
-		http.SetCookie(recorder, sessions.NewCookie(name, got.Value, &own))
+		http.SetCookie(recorder, sessions.NewCookie(storetest.Name, got.Value, &own))
 		want := recorder.Result().Cookies()[0]
 		if d := got.Expires.Sub(want.Expires).Abs(); d > time.Minute {
 			t.Errorf("%+v: expires %v, want %v", own, got.Expires, want.Expires)
@@ -877,24 +878,24 @@ func TestCookieIsGorillas(t *testing.T) {
 func TestFlashesOfTwoRequests(t *testing.T) {
 	t.Parallel()
 	for _, policy := range []mongostore.ConflictPolicy{mongostore.Merge, mongostore.Reject} {
-		f := setup(t, func(c *mongostore.Config) { c.OnConflict = policy })
-		b := f.browser().login()
-		one, two, elsewhere := b.load(), b.load(), b.load()
+		f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = policy })
+		b := f.Browser().Login()
+		one, two, elsewhere := b.Load(), b.Load(), b.Load()
 		one.AddFlash("one")
 		two.AddFlash("two")
 		elsewhere.AddFlash("three", "other")
-		if _, err := b.save(one); err != nil {
+		if _, err := b.Save(one); err != nil {
 			t.Fatal(err)
 		}
-		_, err := b.save(two)
+		_, err := b.Save(two)
 		if rejects := policy == mongostore.Reject; rejects != errors.Is(err, mongostore.ErrConflict) || !rejects && err != nil {
 			t.Errorf("policy %d: %v", policy, err)
 		}
-		if _, err := b.save(elsewhere); err != nil {
+		if _, err := b.Save(elsewhere); err != nil {
 			t.Fatal(err)
 		}
 		want := map[mongostore.ConflictPolicy]string{mongostore.Merge: "[two]", mongostore.Reject: "[one]"}[policy]
-		s := b.load()
+		s := b.Load()
 		if got, other := fmt.Sprint(s.Flashes()), fmt.Sprint(s.Flashes("other")); got != want || other != "[three]" {
 			t.Errorf("policy %d: flashes %s, %s", policy, got, other)
 		}
@@ -904,30 +905,30 @@ func TestFlashesOfTwoRequests(t *testing.T) {
 // TestIsNew says whether the request came with a session, up to its end, as in gorilla's stores.
 func TestIsNew(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
+	f := storetest.Setup(t)
+	b := f.Browser()
 	for range 2 { // the second time after a logout
-		session := b.load()
+		session := b.Load()
 		for range 2 {
 			if !session.IsNew {
 				t.Error("a first request's session is not new")
 			}
-			if _, err := b.save(session); err != nil {
+			if _, err := b.Save(session); err != nil {
 				t.Fatal(err)
 			}
 		}
-		session = b.load()
+		session = b.Load()
 		if session.IsNew {
 			t.Error("the next request's session is new")
 		}
-		if _, err := b.renew(session); err != nil {
+		if _, err := b.Renew(session); err != nil {
 			t.Fatal(err)
 		}
-		if session.IsNew || b.load().IsNew {
+		if session.IsNew || b.Load().IsNew {
 			t.Error("a renewed session is new")
 		}
 		session.Options.MaxAge = -1
-		if _, err := b.save(session); err != nil {
+		if _, err := b.Save(session); err != nil {
 			t.Fatal(err)
 		}
 		if session.IsNew {
@@ -940,14 +941,14 @@ func TestIsNew(t *testing.T) {
 // What it holds already goes on, and a logout is one on the server.
 func TestSaveAfterTheBody(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
+	f := storetest.Setup(t)
 	mux := http.NewServeMux()
 	for path, change := range map[string]func(*sessions.Session){
 		"/change": func(s *sessions.Session) { s.Values["late"] = true },
 		"/logout": func(s *sessions.Session) { s.Options.MaxAge = -1 },
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			session, err := f.store.Get(r, name)
+			session, err := f.Store.Get(r, storetest.Name)
 			if err != nil {
 				t.Error(err)
 			}
@@ -961,15 +962,15 @@ func TestSaveAfterTheBody(t *testing.T) {
 			}
 		})
 	}
-	mux.Handle("/", application(f.store))
+	mux.Handle("/", application(f.Store))
 
 	v := browse(t, mux)
 	v.get("/change")
 	if len(v.got) > 0 || !strings.HasPrefix(v.get("/look"), "200 [];") {
 		t.Error("a cookie has come after the headers")
 	}
-	f.wantDocuments(1) // which nobody can use
-	if _, err := f.coll.DeleteMany(t.Context(), map[string]any{}); err != nil {
+	f.WantDocuments(1) // which nobody can use
+	if _, err := f.Coll.DeleteMany(t.Context(), map[string]any{}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -985,18 +986,18 @@ func TestSaveAfterTheBody(t *testing.T) {
 	if got := v.get("/look"); got != "200 []; new true, bad cookie false" {
 		t.Errorf("after a late logout: %s", got)
 	}
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 }
 
 // TestNewTwice: each call of New gives a session of its own, and none is Get's.
 func TestNewTwice(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	r := b.request()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	r := b.Request()
 	var all []*sessions.Session
-	for i, get := range []func(*http.Request, string) (*sessions.Session, error){f.store.New, f.store.Get, f.store.New} {
-		s, err := get(r, name)
+	for i, get := range []func(*http.Request, string) (*sessions.Session, error){f.Store.New, f.Store.Get, f.Store.New} {
+		s, err := get(r, storetest.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -1007,22 +1008,22 @@ func TestNewTwice(t *testing.T) {
 		s.Values[fmt.Sprint("key", i)] = i
 		s.Options.Path = fmt.Sprint("/", i)
 	}
-	f.wantCommands("insert", "find", "find", "find")
-	if s, err := f.store.Get(r, name); s != all[1] || err != nil {
+	f.WantCommands("insert", "find", "find", "find")
+	if s, err := f.Store.Get(r, storetest.Name); s != all[1] || err != nil {
 		t.Errorf("Get has forgotten its session: %v", err)
 	}
 	for i, s := range all {
 		if len(s.Values) != 2 || s.Options.Path != fmt.Sprint("/", i) || s.ID != all[0].ID {
 			t.Errorf("session %d: %+v", i, s)
 		}
-		if _, err := b.save(s); err != nil {
+		if _, err := b.Save(s); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if s := b.load(); fmt.Sprint(s.Values) != "map[key0:0 key1:1 key2:2 user:ada]" {
+	if s := b.Load(); fmt.Sprint(s.Values) != "map[key0:0 key1:1 key2:2 user:ada]" {
 		t.Errorf("values: %v", s.Values)
 	}
-	f.wantDocuments(1)
+	f.WantDocuments(1)
 }
 
 // TestGoroutinesOfOneRequest is what Get's documentation calls safe; the race detector looks on.
@@ -1032,23 +1033,23 @@ func TestGoroutinesOfOneRequest(t *testing.T) {
 	t.Parallel()
 	const goroutines = 8
 	for _, returns := range []bool{false, true} {
-		f := setup(t)
-		b := f.browser()
+		f := storetest.Setup(t)
+		b := f.Browser()
 		if returns {
-			b.login()
+			b.Login()
 		}
-		r, w := b.request(), httptest.NewRecorder()
-		session, err := f.store.Get(r, name)
+		r, w := b.Request(), httptest.NewRecorder()
+		session, err := f.Store.Get(r, storetest.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		session.Values["n"] = 1
-		f.log.reset()
+		f.Log.Reset()
 		var wg sync.WaitGroup
 		loaded := make([]*sessions.Session, goroutines)
 		for i := range goroutines {
 			wg.Go(func() {
-				s, err := f.store.New(r, name) // its own
+				s, err := f.Store.New(r, storetest.Name) // its own
 				if err != nil {
 					t.Error(err)
 				}
@@ -1056,14 +1057,14 @@ func TestGoroutinesOfOneRequest(t *testing.T) {
 				loaded[i] = s
 			})
 			wg.Go(func() { // the one that all share, which nobody changes any more
-				if err := f.store.Save(r, w, session); err != nil {
+				if err := f.Store.Save(r, w, session); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		wg.Wait()
 		var writes []string
-		for _, command := range f.log.reset() {
+		for _, command := range f.Log.Reset() {
 			if command != "find" {
 				writes = append(writes, command)
 			}
@@ -1075,23 +1076,23 @@ func TestGoroutinesOfOneRequest(t *testing.T) {
 		if set := w.Header()["Set-Cookie"]; len(set) != 1 {
 			t.Errorf("cookies: %q", set)
 		}
-		f.wantDocuments(1)
-		b.receive(w)
+		f.WantDocuments(1)
+		b.Receive(w)
 		// Saved at once, each to a response of its own, they are merged: a
 		// response's header is a plain map as well.
 		for _, s := range loaded {
 			wg.Go(func() {
-				if err := f.store.Save(r, httptest.NewRecorder(), s); err != nil {
+				if err := f.Store.Save(r, httptest.NewRecorder(), s); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		wg.Wait()
 		if !returns {
-			f.wantDocuments(1 + goroutines) // each was new
+			f.WantDocuments(1 + goroutines) // each was new
 			continue
 		}
-		if s := b.load(); len(s.Values) != goroutines+2 {
+		if s := b.Load(); len(s.Values) != goroutines+2 {
 			t.Errorf("values: %v", s.Values)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // Hostile cookies: whatever a client sends, the database hears of what was signed here and of
@@ -134,27 +135,27 @@ type target struct {
 
 // hostile is the stores that the cookies are thrown at, over one collection.
 type hostile struct {
-	*fixture
+	*storetest.Fixture
 	alive   string // the ID of a session
 	targets []target
 }
 
 func setupHostile(t testing.TB) *hostile {
 	t.Helper()
-	h := &hostile{fixture: setup(t, func(c *mongostore.Config) { c.TouchInterval = 1000 * time.Hour })}
-	h.alive = h.browser().login().load().ID
+	h := &hostile{Fixture: storetest.Setup(t, func(c *mongostore.Config) { c.TouchInterval = 1000 * time.Hour })}
+	h.alive = h.Browser().Login().Load().ID
 	newKey := []byte("a newer signing key of 32 bytes!")
 	for _, keys := range [][]cookieKeys{
-		{{signing: signingKey}},
-		{{signing: signingKey, block: blockKey}},
-		{{signing: newKey}, {signing: signingKey, block: blockKey}, {signing: signingKey}},
-		{{signing: signingKey, gob: true}},
+		{{signing: storetest.SigningKey}},
+		{{signing: storetest.SigningKey, block: storetest.BlockKey}},
+		{{signing: newKey}, {signing: storetest.SigningKey, block: storetest.BlockKey}, {signing: storetest.SigningKey}},
+		{{signing: storetest.SigningKey, gob: true}},
 	} {
 		var pairs [][]byte
 		for _, k := range keys {
 			pairs = append(pairs, k.signing, k.block)
 		}
-		store, err := mongostore.Open(t.Context(), h.cfg, pairs...)
+		store, err := mongostore.Open(t.Context(), h.Cfg, pairs...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +164,7 @@ func setupHostile(t testing.TB) *hostile {
 		}
 		h.targets = append(h.targets, target{store, keys})
 	}
-	h.log.reset()
+	h.Log.Reset()
 	return h
 }
 
@@ -175,19 +176,19 @@ func (h *hostile) throw(t testing.TB, v target, headers ...string) (finds int, s
 	for _, line := range headers {
 		r.Header.Add("Cookie", line)
 	}
-	ids, unsigned := verified(r, name, v.keys)
+	ids, unsigned := verified(r, storetest.Name, v.keys)
 	var want []string
 	isAlive := false
 	for _, id := range ids[:min(len(ids), maxLookups)] {
-		want = append(want, hashOf(id))
+		want = append(want, storetest.HashOf(id))
 		if isAlive = id == h.alive; isAlive {
 			break
 		}
 	}
 
-	h.log.reset()
-	session, err := v.store.Get(r, name)
-	names, commands := h.log.take()
+	h.Log.Reset()
+	session, err := v.store.Get(r, storetest.Name)
+	names, commands := h.Log.Take()
 	if session == nil {
 		t.Fatal("no session")
 	}
@@ -210,7 +211,7 @@ func (h *hostile) throw(t testing.TB, v target, headers ...string) (finds int, s
 	case err == nil || (!errors.As(err, &failed) || !failed.IsDecode()) && !strings.Contains(err.Error(), "too long"):
 		t.Fatalf("%d cookies that are not signed, and the error %v", unsigned, err)
 	default:
-		for _, c := range r.CookiesNamed(name) {
+		for _, c := range r.CookiesNamed(storetest.Name) {
 			if len(c.Value) > 7 && strings.Contains(err.Error(), c.Value) {
 				t.Fatalf("the error tells the cookie: %v", err)
 			}
@@ -225,17 +226,17 @@ func (h *hostile) throw(t testing.TB, v target, headers ...string) (finds int, s
 	}
 
 	w := httptest.NewRecorder()
-	h.wire.on("insert", rule{kind: answer, reply: bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 1}}})
-	defer h.wire.heal()
+	h.Wire.On("insert", storetest.Rule{Kind: storetest.Answer, Reply: bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 1}}})
+	defer h.Wire.Heal()
 	if err := session.Save(r, w); err != nil {
 		t.Fatalf("Save: %v", err)
 	}
-	names, commands = h.log.take()
+	names, commands = h.Log.Take()
 	set := w.Result().Cookies()
 	if len(set) != 1 {
 		t.Fatalf("cookies: %v", set)
 	}
-	if id, ok := v.keys[0].open(name, set[0].Value); !ok || id != session.ID {
+	if id, ok := v.keys[0].open(storetest.Name, set[0].Value); !ok || id != session.ID {
 		t.Fatalf("the cookie %v is not the session's", set)
 	}
 	if isAlive {
@@ -248,11 +249,11 @@ func (h *hostile) throw(t testing.TB, v target, headers ...string) (finds int, s
 		t.Fatalf("Save sent %q", names)
 	}
 	doc := commands[0].Lookup("documents", "0").Document()
-	if len(session.ID) != 43 || doc.Lookup("_id").StringValue() != hashOf(session.ID) || strings.Contains(strings.Join(headers, ";"), session.ID) {
+	if len(session.ID) != 43 || doc.Lookup("_id").StringValue() != storetest.HashOf(session.ID) || strings.Contains(strings.Join(headers, ";"), session.ID) {
 		t.Fatalf("the new session has the ID %q and the document %s", session.ID, doc)
 	}
 	for _, id := range ids {
-		if bytes.Contains(doc, []byte(hashOf(id))) || len(id) > 12 && bytes.Contains(doc, []byte(id)) {
+		if bytes.Contains(doc, []byte(storetest.HashOf(id))) || len(id) > 12 && bytes.Contains(doc, []byte(id)) {
 			t.Fatalf("an ID from outside was adopted: %s", doc)
 		}
 	}
@@ -261,7 +262,7 @@ func (h *hostile) throw(t testing.TB, v target, headers ...string) (finds int, s
 
 // cookies makes one header of values for the name.
 func cookies(values ...string) string {
-	return name + "=" + strings.Join(values, "; "+name+"=")
+	return storetest.Name + "=" + strings.Join(values, "; "+storetest.Name+"=")
 }
 
 // fill puts cookies in the place of their names in a header.
@@ -269,11 +270,11 @@ func (h *hostile) fill(v target, header, id string) string {
 	k := v.keys[0]
 	stranger := cookieKeys{[]byte("a stranger's key, of 32 bytes too"), k.block, k.gob}
 	return strings.NewReplacer(
-		"{alive}", k.sign(name, h.alive),
-		"{dead}", k.sign(name, deadID),
-		"{id}", k.sign(name, id),
+		"{alive}", k.sign(storetest.Name, h.alive),
+		"{dead}", k.sign(storetest.Name, deadID),
+		"{id}", k.sign(storetest.Name, id),
 		"{other}", k.sign("other", h.alive),
-		"{stranger}", stranger.sign(name, h.alive),
+		"{stranger}", stranger.sign(storetest.Name, h.alive),
 		"{raw}", h.alive,
 	).Replace(header)
 }
@@ -306,7 +307,7 @@ func TestOversizeCookies(t *testing.T) {
 			"a quoted value":    cookies(`"` + strings.Repeat("A", size) + `"`),
 			"no value":          strings.Repeat("A", size),
 			"a name":            strings.Repeat("n", size) + "=" + signedLongAgo,
-			"many equals signs": name + strings.Repeat("=", size),
+			"many equals signs": storetest.Name + strings.Repeat("=", size),
 			"many semicolons":   strings.Repeat(";", 2000) + strings.Repeat(" ", size),
 		} {
 			for i, v := range h.targets {
@@ -325,7 +326,7 @@ func TestOversizeCookies(t *testing.T) {
 	// The largest cookie that is accepted, and signed.
 	k := h.targets[0].keys[0]
 	for length, want := range map[int]int{43: 1, 128: 1, 129: 0, 2000: 0} {
-		if finds, _ := h.throw(t, h.targets[0], cookies(k.sign(name, strings.Repeat("x", length)))); finds != want {
+		if finds, _ := h.throw(t, h.targets[0], cookies(k.sign(storetest.Name, strings.Repeat("x", length)))); finds != want {
 			t.Errorf("an ID of %d characters: %d finds, want %d", length, finds, want)
 		}
 	}
@@ -338,11 +339,11 @@ func TestPlantedCookies(t *testing.T) {
 	h := setupHostile(t)
 	v := h.targets[0]
 	k := v.keys[0]
-	good := k.sign(name, h.alive)
+	good := k.sign(storetest.Name, h.alive)
 	var forged, dead []string
 	for i := range 1000 {
 		forged = append(forged, k.sign("other", fmt.Sprintf("forged%d", i)))
-		dead = append(dead, k.sign(name, fmt.Sprintf("dead%d", i)))
+		dead = append(dead, k.sign(storetest.Name, fmt.Sprintf("dead%d", i)))
 	}
 	for what, row := range map[string]struct {
 		values []string
@@ -377,20 +378,20 @@ func TestPlantedCookies(t *testing.T) {
 	// A logout ends what could be looked up, no more.
 	r, w := httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder()
 	r.Header.Set("Cookie", cookies(append(append([]string{good}, forged...), dead...)...))
-	session, err := v.store.Get(r, name)
+	session, err := v.store.Get(r, storetest.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	session.Options.MaxAge = -1
-	h.log.reset()
+	h.Log.Reset()
 	if err := session.Save(r, w); err != nil {
 		t.Fatal(err)
 	}
-	names, commands := h.log.take()
-	if len(names) != maxLookups || commands[0].Lookup("deletes", "0", "q", "_id").StringValue() != hashOf(h.alive) {
+	names, commands := h.Log.Take()
+	if len(names) != maxLookups || commands[0].Lookup("deletes", "0", "q", "_id").StringValue() != storetest.HashOf(h.alive) {
 		t.Errorf("the logout sent %q", names)
 	}
-	h.wantDocuments(0)
+	h.WantDocuments(0)
 }
 
 // TestForeignCookies: cookies of other names, other keys, other stores, other encryption; and of
@@ -399,7 +400,7 @@ func TestForeignCookies(t *testing.T) {
 	t.Parallel()
 	h := setupHostile(t)
 	plain, encrypted, rotated, gobbed := h.targets[0], h.targets[1], h.targets[2], h.targets[3]
-	of := func(v target, id string) string { return v.keys[0].sign(name, id) }
+	of := func(v target, id string) string { return v.keys[0].sign(storetest.Name, id) }
 	tamper := func(at int) string {
 		raw, err := base64.URLEncoding.DecodeString(of(plain, h.alive))
 		if err != nil {
@@ -430,7 +431,7 @@ func TestForeignCookies(t *testing.T) {
 		"gob, for one that has none":            {plain, of(gobbed, h.alive), 0},
 		"none, for one that has gob":            {gobbed, good, 0},
 		"signed for another name":               {plain, plain.keys[0].sign("other", h.alive), 0},
-		"signed for a longer name":              {plain, plain.keys[0].sign(name+"s", h.alive), 0},
+		"signed for a longer name":              {plain, plain.keys[0].sign(storetest.Name+"s", h.alive), 0},
 		"with another time":                     {plain, tamper(0), 0},
 		"with another ID":                       {plain, tamper(12), 0},
 		"with another signature":                {plain, tamper(-1), 0},
@@ -440,8 +441,8 @@ func TestForeignCookies(t *testing.T) {
 		"in standard base64":                    {plain, strings.NewReplacer("-", "+", "_", "/").Replace(good) + "+", 0},
 		"without a signature":                   {plain, base64.URLEncoding.EncodeToString([]byte("1577836800|" + h.alive + "|")), 0},
 		"the ID itself":                         {plain, h.alive, 0},
-		"the hash of the ID":                    {plain, hashOf(h.alive), 0},
-		"the hash of the ID, signed":            {plain, of(plain, hashOf(h.alive)), 1},
+		"the hash of the ID":                    {plain, storetest.HashOf(h.alive), 0},
+		"the hash of the ID, signed":            {plain, of(plain, storetest.HashOf(h.alive)), 1},
 		"a query, signed":                       {plain, of(plain, `{"$gt":""}`), 0},
 		"an ID with a NUL, signed":              {plain, of(plain, h.alive+"\x00"), 0},
 		"an ID with a space, signed":            {plain, of(plain, h.alive+" "), 0},
@@ -465,10 +466,10 @@ func TestForeignCookies(t *testing.T) {
 
 	// Nothing is signed alike by two stores, and a store on another collection, with the same
 	// keys, has no such session.
-	elsewhere := setup(t)
+	elsewhere := storetest.Setup(t)
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("Cookie", cookies(good))
-	if session, err := elsewhere.store.Get(r, name); err != nil || !session.IsNew || session.ID != "" {
+	if session, err := elsewhere.Store.Get(r, storetest.Name); err != nil || !session.IsNew || session.ID != "" {
 		t.Errorf("on another collection: %+v, %v", session, err)
 	}
 }
@@ -519,11 +520,11 @@ func TestOddCookieHeaders(t *testing.T) {
 	r.Header["cookie"] = []string{"session=" + good}
 	r.Header["Set-Cookie"] = []string{"session=" + good}
 	r.Header["Cookie2"] = []string{"session=" + good}
-	h.log.reset()
-	if session, err := v.store.Get(r, name); err != nil || !session.IsNew {
+	h.Log.Reset()
+	if session, err := v.store.Get(r, storetest.Name); err != nil || !session.IsNew {
 		t.Errorf("in another place: %+v, %v", session, err)
 	}
-	h.wantCommands()
+	h.WantCommands()
 }
 
 // countingCodec counts the signatures that are checked.
@@ -541,21 +542,21 @@ func (c countingCodec) Decode(name, value string, dst any) error {
 // nothing else bounds them than how many cookies net/http reads of a request, and how large a server
 // lets its headers be. It takes no find and no memory that stays.
 func TestCostOfForgedCookies(t *testing.T) {
-	f := setup(t)
+	f := storetest.Setup(t)
 	checked := 0
-	f.store.Codecs = []securecookie.Codec{countingCodec{f.store.Codecs[0], &checked}}
+	f.Store.Codecs = []securecookie.Codec{countingCodec{f.Store.Codecs[0], &checked}}
 	for _, size := range []int{4 << 10, 64 << 10, http.DefaultMaxHeaderBytes} {
 		// The shortest that reaches the signature, and one of the usual length.
 		for _, value := range []string{"MXwxfDE=", signedLongAgo[:len(signedLongAgo)-4] + "AAAA"} {
 			each := "session=" + value + ";"
 			for _, header := range []string{strings.Repeat(each, size/len(each)), strings.Repeat(each, min(size/len(each), 2999))} {
 				checked = 0
-				f.log.reset()
+				f.Log.Reset()
 				r := httptest.NewRequest(http.MethodGet, "/", nil)
 				r.Header.Set("Cookie", header)
-				began, before := time.Now(), heapUsed()
-				session, err := f.store.New(r, name)
-				took, used := time.Since(began), heapUsed()-before
+				began, before := time.Now(), storetest.HeapUsed()
+				session, err := f.Store.New(r, storetest.Name)
+				took, used := time.Since(began), storetest.HeapUsed()-before
 				if !session.IsNew || err == nil && checked > 0 {
 					t.Errorf("%+v, %v", session, err)
 				}
@@ -565,7 +566,7 @@ func TestCostOfForgedCookies(t *testing.T) {
 				if limit := uint64(64*len(header) + 16<<20); used > limit || took > 10*time.Second {
 					t.Errorf("a header of %d bytes took %v and %d bytes", len(header), took, used)
 				}
-				f.wantCommands()
+				f.WantCommands()
 				t.Logf("%d cookies in %d KiB: %d signatures checked in %v, %d KiB allocated", len(header)/len(each), len(header)>>10, checked, took, used>>10)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // Ways in which a logout, or a shorter life, was once undone.
@@ -25,21 +26,21 @@ func impatient(c *mongostore.Config) { c.Timeout = 5 * time.Second }
 func TestLogoutThenFailingRenewal(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"update", "delete"} {
-		for _, kind := range []int{refuse, loseAnswer} {
-			f := setup(t, impatient)
-			b := f.browser().login()
-			session := b.load()
-			b.clone().logout()
-			f.wire.on(command, rule{kind: kind, once: true})
-			w, err := b.renew(session)
+		for _, kind := range []int{storetest.Refuse, storetest.LoseAnswer} {
+			f := storetest.Setup(t, impatient)
+			b := f.Browser().Login()
+			session := b.Load()
+			b.Clone().Logout()
+			f.Wire.On(command, storetest.Rule{Kind: kind, Once: true})
+			w, err := b.Renew(session)
 			if err == nil || w.Header()["Set-Cookie"] != nil {
 				t.Errorf("%s: error %v, cookie %q", command, err, w.Header()["Set-Cookie"])
 			}
-			if !b.load().IsNew {
+			if !b.Load().IsNew {
 				t.Errorf("%s: the session is back", command)
 			}
-			f.wire.heal()
-			eventually(t, "nothing is left", func() bool { return len(f.documents()) == 0 })
+			f.Wire.Heal()
+			storetest.Eventually(t, "nothing is left", func() bool { return len(f.Documents()) == 0 })
 		}
 	}
 }
@@ -48,27 +49,27 @@ func TestLogoutThenFailingRenewal(t *testing.T) {
 // a renewal that was under way.
 func TestPendingLogoutAndRenewal(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.Timeout = 10 * time.Second })
-	b := f.browser().login()
-	session := b.load()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Timeout = 10 * time.Second })
+	b := f.Browser().Login()
+	session := b.Load()
 	seen, gate := make(chan struct{}, 1), make(chan struct{})
-	f.wire.on("insert", rule{kind: hold, once: true, seen: seen, gate: gate})
-	f.wire.on("delete", rule{kind: answer, reply: refusal(11600, "InterruptedAtShutdown")})
-	renewer := b.clone()
+	f.Wire.On("insert", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: gate})
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown")})
+	renewer := b.Clone()
 	done := make(chan error)
 	go func() {
-		_, err := renewer.renew(session)
+		_, err := renewer.Renew(session)
 		done <- err
 	}()
 	<-seen
-	b.logout()
-	f.wire.heal()
+	b.Logout()
+	f.Wire.Heal()
 	close(gate)
 	if err := <-done; !errors.Is(err, mongostore.ErrGone) {
 		t.Errorf("the renewal: %v", err)
 	}
-	eventually(t, "nothing is left", func() bool { return len(f.documents()) == 0 })
-	if !renewer.load().IsNew {
+	storetest.Eventually(t, "nothing is left", func() bool { return len(f.Documents()) == 0 })
+	if !renewer.Load().IsNew {
 		t.Error("the session is back")
 	}
 }
@@ -78,20 +79,20 @@ func TestPendingLogoutAndRenewal(t *testing.T) {
 func TestRenewalAnswersLost(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"insert", "update", "delete"} {
-		f := setup(t, impatient)
-		b := f.browser().login()
-		old := b.clone()
-		session := b.load()
-		f.wire.on(command, rule{kind: loseAnswer, once: true})
-		_, err := b.renew(session)
-		if s := b.load(); s.Values["user"] != "ada" {
+		f := storetest.Setup(t, impatient)
+		b := f.Browser().Login()
+		old := b.Clone()
+		session := b.Load()
+		f.Wire.On(command, storetest.Rule{Kind: storetest.LoseAnswer, Once: true})
+		_, err := b.Renew(session)
+		if s := b.Load(); s.Values["user"] != "ada" {
 			t.Errorf("%s: the session is lost: %v", command, s.Values)
 		}
-		if works := !old.load().IsNew; works == (err == nil) {
+		if works := !old.Load().IsNew; works == (err == nil) {
 			t.Errorf("%s: error %v, the old ID works: %t", command, err, works)
 		}
-		eventually(t, "one document is left", func() bool { return len(f.documents()) == 1 })
-		if s := b.load(); s.Values["user"] != "ada" {
+		storetest.Eventually(t, "one document is left", func() bool { return len(f.Documents()) == 1 })
+		if s := b.Load(); s.Values["user"] != "ada" {
 			t.Errorf("%s: the session is lost: %v", command, s.Values)
 		}
 	}
@@ -101,49 +102,49 @@ func TestRenewalAnswersLost(t *testing.T) {
 // process's clock; a logout deletes it all the same.
 func TestGoneByClockIsStillDeleted(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
-	b.do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
-	session := b.load()
-	expiry := f.document().Lookup("expiresAt").Time()
-	eventually(t, "the session has expired", func() bool { return time.Now().After(expiry) })
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
+	session := b.Load()
+	expiry := f.Document().Lookup("expiresAt").Time()
+	storetest.Eventually(t, "the session has expired", func() bool { return time.Now().After(expiry) })
 	session.Values["n"] = 1
-	if _, err := b.clone().save(session); !errors.Is(err, mongostore.ErrGone) {
+	if _, err := b.Clone().Save(session); !errors.Is(err, mongostore.ErrGone) {
 		t.Fatalf("save: %v", err)
 	}
 	session.Options.MaxAge = -1
-	f.log.reset()
-	if _, err := b.save(session); err != nil {
+	f.Log.Reset()
+	if _, err := b.Save(session); err != nil {
 		t.Fatal(err)
 	}
-	f.wantCommands("delete")
-	f.wantDocuments(0)
+	f.WantCommands("delete")
+	f.WantDocuments(0)
 }
 
 // TestCloseFinishesRemovals: a logout that waits for its next attempt gets it from Close.
 func TestCloseFinishesRemovals(t *testing.T) {
 	t.Parallel()
-	f := setup(t, impatient)
-	b := f.browser().login()
-	b.store = f.open()
+	f := storetest.Setup(t, impatient)
+	b := f.Browser().Login()
+	b.Store = f.Open()
 	attempts := make(chan struct{}, 100)
-	f.wire.on("delete", rule{kind: answer, reply: refusal(11600, "InterruptedAtShutdown"), seen: attempts})
-	b.logout()
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown"), Seen: attempts})
+	b.Logout()
 	for range 4 { // by now the wait has grown
 		<-attempts
 	}
-	f.wire.heal()
-	if err := b.store.Close(t.Context()); err != nil {
+	f.Wire.Heal()
+	if err := b.Store.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 
 	// After Close there is no further attempt, and the log does not promise one.
-	c := f.browser().login()
-	c.store = b.store
-	f.wire.on("delete", rule{kind: refuse, once: true})
-	c.logout()
-	if log := f.text.String(); !strings.Contains(log, "store is closed") {
+	c := f.Browser().Login()
+	c.Store = b.Store
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Refuse, Once: true})
+	c.Logout()
+	if log := f.Text.String(); !strings.Contains(log, "store is closed") {
 		t.Errorf("log: %s", log)
 	}
 }
@@ -152,11 +153,11 @@ func TestCloseFinishesRemovals(t *testing.T) {
 // planted.
 func TestLogoutWithTwoCookies(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	planted, mine := f.browser().login(), f.browser().login()
-	r := planted.request()
-	r.AddCookie(&http.Cookie{Name: name, Value: mine.cookies[name]})
-	session, err := f.store.Get(r, name)
+	f := storetest.Setup(t)
+	planted, mine := f.Browser().Login(), f.Browser().Login()
+	r := planted.Request()
+	r.AddCookie(&http.Cookie{Name: storetest.Name, Value: mine.Cookies[storetest.Name]})
+	session, err := f.Store.Get(r, storetest.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,116 +165,116 @@ func TestLogoutWithTwoCookies(t *testing.T) {
 	if err := session.Save(r, httptest.NewRecorder()); err != nil {
 		t.Fatal(err)
 	}
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 }
 
 // TestLogoutWithTwoCookiesInAnOutage takes no longer than with one.
 func TestLogoutWithTwoCookiesInAnOutage(t *testing.T) {
 	t.Parallel()
-	f := setup(t, impatient)
-	planted, mine := f.browser().login(), f.browser().login()
-	r := planted.request()
-	r.AddCookie(&http.Cookie{Name: name, Value: mine.cookies[name]})
-	session, err := f.store.Get(r, name)
+	f := storetest.Setup(t, impatient)
+	planted, mine := f.Browser().Login(), f.Browser().Login()
+	r := planted.Request()
+	r.AddCookie(&http.Cookie{Name: storetest.Name, Value: mine.Cookies[storetest.Name]})
+	session, err := f.Store.Get(r, storetest.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	session.Options.MaxAge = -1
-	f.wire.on("delete", rule{kind: answer, reply: refusal(13, "Unauthorized")})
-	f.log.reset()
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
+	f.Log.Reset()
 	if err := session.Save(r, httptest.NewRecorder()); err != nil {
 		t.Fatal(err)
 	}
-	for _, b := range []*browser{planted, mine} {
-		if !b.load().IsNew {
+	for _, b := range []*storetest.Browser{planted, mine} {
+		if !b.Load().IsNew {
 			t.Error("a session is alive")
 		}
 	}
-	f.wire.heal()
-	eventually(t, "both are removed", func() bool { return len(f.documents()) == 0 })
+	f.Wire.Heal()
+	storetest.Eventually(t, "both are removed", func() bool { return len(f.Documents()) == 0 })
 }
 
 // TestApplicationsTransaction: the store's work is no part of a transaction, or of a driver's
 // session, that the application has in its context.
 func TestApplicationsTransaction(t *testing.T) {
 	t.Parallel()
-	f := setup(t, impatient)
-	b := f.browser().login()
-	session := b.load()
-	driverSession, err := f.cfg.Client.StartSession()
+	f := storetest.Setup(t, impatient)
+	b := f.Browser().Login()
+	session := b.Load()
+	driverSession, err := f.Cfg.Client.StartSession()
 	if err != nil {
 		t.Skip("needs a server with sessions:", err)
 	}
-	r := b.request()
+	r := b.Request()
 	r = r.WithContext(mongo.NewSessionContext(r.Context(), driverSession))
 	session.Options.MaxAge = -1
-	f.wire.on("delete", rule{kind: answer, reply: refusal(11600, "InterruptedAtShutdown")})
-	if err := f.store.Save(r, httptest.NewRecorder(), session); err != nil {
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown")})
+	if err := f.Store.Save(r, httptest.NewRecorder(), session); err != nil {
 		t.Fatal(err)
 	}
 	driverSession.EndSession(context.WithoutCancel(t.Context()))
-	f.wire.heal()
-	eventually(t, "the session is removed", func() bool { return len(f.documents()) == 0 })
+	f.Wire.Heal()
+	storetest.Eventually(t, "the session is removed", func() bool { return len(f.Documents()) == 0 })
 }
 
 // TestShorterLife: a store whose MaxAge was lowered shortens the lives of the sessions that
 // are used, and one request's shorter MaxAge is not lost for good in another's save.
 func TestShorterLife(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	strict := f.open()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	strict := f.Open()
 	strict.MaxAge(3600)
-	b.store = strict
-	b.do(func(s *sessions.Session) { s.Values["n"] = 1 })
-	wantTime(t, f.document(), "expiresAt", time.Now().Add(time.Hour))
+	b.Store = strict
+	b.Do(func(s *sessions.Session) { s.Values["n"] = 1 })
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(time.Hour))
 
-	b = f.browser()
-	b.cookies = map[string]string{}
-	if _, err := f.coll.DeleteMany(t.Context(), bson.D{}); err != nil {
+	b = f.Browser()
+	b.Cookies = map[string]string{}
+	if _, err := f.Coll.DeleteMany(t.Context(), bson.D{}); err != nil {
 		t.Fatal(err)
 	}
-	b.login()
-	slow := b.load()
-	b.do(func(s *sessions.Session) { s.Options.MaxAge = 3600 })
+	b.Login()
+	slow := b.Load()
+	b.Do(func(s *sessions.Session) { s.Options.MaxAge = 3600 })
 	slow.Values["n"] = 1
-	if _, err := b.clone().save(slow); err != nil {
+	if _, err := b.Clone().Save(slow); err != nil {
 		t.Fatal(err)
 	}
-	b.do(func(s *sessions.Session) { s.Values["n"] = 2 })
-	wantTime(t, f.document(), "expiresAt", time.Now().Add(time.Hour))
+	b.Do(func(s *sessions.Session) { s.Values["n"] = 2 })
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(time.Hour))
 
 	// Nor is it lost in a renewal.
-	held := b.load()
-	b.clone().do(func(s *sessions.Session) { s.Options.MaxAge = 1800 })
-	if _, err := b.renew(held); err != nil {
+	held := b.Load()
+	b.Clone().Do(func(s *sessions.Session) { s.Options.MaxAge = 1800 })
+	if _, err := b.Renew(held); err != nil {
 		t.Fatal(err)
 	}
-	if age, err := f.document().LookupErr("maxAge"); err != nil || age.AsInt64() != 1800 {
+	if age, err := f.Document().LookupErr("maxAge"); err != nil || age.AsInt64() != 1800 {
 		t.Errorf("maxAge after a renewal: %v, %v", age, err)
 	}
-	wantTime(t, f.document(), "expiresAt", time.Now().Add(30*time.Minute))
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
 }
 
 // TestMaxSizeLowered: sessions from before are no larger for being left alone.
 func TestMaxSizeLowered(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
-	b.do(func(s *sessions.Session) { s.Values["a"] = strings.Repeat("x", 5000) })
-	f.cfg.MaxSize = 1000
-	b.store = f.open()
-	if _, err := b.save(b.load()); err != nil {
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) { s.Values["a"] = strings.Repeat("x", 5000) })
+	f.Cfg.MaxSize = 1000
+	b.Store = f.Open()
+	if _, err := b.Save(b.Load()); err != nil {
 		t.Errorf("unchanged: %v", err)
 	}
-	session := b.load()
+	session := b.Load()
 	session.Values["b"] = 1
-	if _, err := b.save(session); !errors.Is(err, mongostore.ErrTooLarge) {
+	if _, err := b.Save(session); !errors.Is(err, mongostore.ErrTooLarge) {
 		t.Errorf("changed: %v", err)
 	}
-	session = b.load()
+	session = b.Load()
 	delete(session.Values, "a")
-	if _, err := b.save(session); err != nil {
+	if _, err := b.Save(session); err != nil {
 		t.Errorf("made smaller: %v", err)
 	}
 }
@@ -291,34 +292,34 @@ func TestErrorsAreDiscreet(t *testing.T) {
 	}}}}
 	for command, replies := range map[string][]bson.D{"insert": {quoting, invalid}, "update": {quoting, invalid}, "delete": {quoting}, "find": {quoting}} {
 		for _, reply := range replies {
-			f := setup(t)
-			b := f.browser()
+			f := storetest.Setup(t)
+			b := f.Browser()
 			if command != "insert" {
-				b.login()
+				b.Login()
 			}
-			session := b.load()
+			session := b.Load()
 			session.Values["card"] = secret
-			f.wire.on(command, rule{kind: answer, reply: reply})
+			f.Wire.On(command, storetest.Rule{Kind: storetest.Answer, Reply: reply})
 			var err error
 			switch command {
 			case "delete":
-				b.logout()
+				b.Logout()
 			case "find":
-				_, err = f.store.New(b.request(), name)
+				_, err = f.Store.New(b.Request(), storetest.Name)
 			default:
-				_, err = b.save(session)
+				_, err = b.Save(session)
 			}
 			if command != "delete" && !errors.Is(err, mongostore.ErrUnavailable) {
 				t.Errorf("%s: %v", command, err)
 			}
-			if err != nil && (strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), hashOf(session.ID))) {
+			if err != nil && (strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), storetest.HashOf(session.ID))) {
 				t.Errorf("%s: the error tells: %v", command, err)
 			}
 			var server mongo.ServerError
 			if err != nil && !errors.As(err, &server) {
 				t.Errorf("%s: the server's error cannot be had: %v", command, err)
 			}
-			if log := f.text.String(); strings.Contains(log, secret) || session.ID != "" && strings.Contains(log, session.ID) {
+			if log := f.Text.String(); strings.Contains(log, secret) || session.ID != "" && strings.Contains(log, session.ID) {
 				t.Errorf("%s: the log tells: %s", command, log)
 			}
 		}
@@ -329,16 +330,16 @@ func TestErrorsAreDiscreet(t *testing.T) {
 // by a slow one.
 func TestLateSaveAfterShorterLife(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	slow := b.load()
-	b.do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
-	eventually(t, "the session has expired", func() bool { return b.load().IsNew })
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	slow := b.Load()
+	b.Do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
+	storetest.Eventually(t, "the session has expired", func() bool { return b.Load().IsNew })
 	slow.Values["n"] = 1
-	if w, err := b.clone().save(slow); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
+	if w, err := b.Clone().Save(slow); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
 		t.Errorf("error: %v", err)
 	}
-	if !b.load().IsNew {
+	if !b.Load().IsNew {
 		t.Error("the session is back")
 	}
 }

@@ -3,7 +3,6 @@ package mongostore_test
 import (
 	"errors"
 	"io/fs"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"github.com/gorilla/sessions"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // TestMigrate: an application that changes its store logs nobody out.
@@ -24,18 +24,18 @@ func TestMigrate(t *testing.T) {
 	dir := t.TempDir()
 	otherKey := []byte("another key of at least 32 bytes")
 	for what, old := range map[string]sessions.Store{
-		"CookieStore":                    sessions.NewCookieStore(signingKey),
+		"CookieStore":                    sessions.NewCookieStore(storetest.SigningKey),
 		"CookieStore with another key":   sessions.NewCookieStore(otherKey),
-		"CookieStore with encryption":    sessions.NewCookieStore(signingKey, blockKey),
-		"FilesystemStore":                sessions.NewFilesystemStore(dir, signingKey),
+		"CookieStore with encryption":    sessions.NewCookieStore(storetest.SigningKey, storetest.BlockKey),
+		"FilesystemStore":                sessions.NewFilesystemStore(dir, storetest.SigningKey),
 		"FilesystemStore of another key": sessions.NewFilesystemStore(dir, otherKey),
-		"mongostore":                     setup(t).store,
+		"mongostore":                     storetest.Setup(t).Store,
 	} {
 		t.Run(what, func(t *testing.T) {
-			f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
-			b := f.browser()
-			r, w := b.request(), httptest.NewRecorder()
-			before, err := old.Get(r, name)
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+			b := f.Browser()
+			r, w := b.Request(), httptest.NewRecorder()
+			before, err := old.Get(r, storetest.Name)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -43,32 +43,32 @@ func TestMigrate(t *testing.T) {
 			if err := before.Save(r, w); err != nil {
 				t.Fatal(err)
 			}
-			b.receive(w)
-			copied := b.clone()
+			b.Receive(w)
+			copied := b.Clone()
 
 			// The values are there, and nothing is stored before Save.
-			session := b.load()
+			session := b.Load()
 			if session.IsNew || session.Values["user"] != "ada" || !reflect.DeepEqual(session.Values[7], []string{"x"}) {
 				t.Fatalf("session: %+v", session)
 			}
 			if what == "mongostore" { // whose cookies look like ours
-				f.wantCommands("find")
+				f.WantCommands("find")
 			} else {
-				f.wantCommands()
+				f.WantCommands()
 			}
-			f.wantDocuments(0)
+			f.WantDocuments(0)
 			session.Values["n"] = 1
-			if _, err := b.save(session); err != nil {
+			if _, err := b.Save(session); err != nil {
 				t.Fatal(err)
 			}
-			if doc := f.document(); doc.Lookup("_id").StringValue() != hashOf(session.ID) {
+			if doc := f.Document(); doc.Lookup("_id").StringValue() != storetest.HashOf(session.ID) {
 				t.Errorf("document: %v", doc)
 			}
-			if s := b.load(); s.Values["user"] != "ada" || s.Values["n"] != 1 || s.IsNew {
+			if s := b.Load(); s.Values["user"] != "ada" || s.Values["n"] != 1 || s.IsNew {
 				t.Errorf("afterwards: %+v", s)
 			}
 			// Where the old store can remove, the old session is removed.
-			again, err := f.store.Get(copied.request(), name)
+			again, err := f.Store.Get(copied.Request(), storetest.Name)
 			if taken := !again.IsNew; taken != strings.HasPrefix(what, "CookieStore") {
 				t.Errorf("the old cookie is taken once more: %t, %v", taken, err)
 			}
@@ -77,9 +77,9 @@ func TestMigrate(t *testing.T) {
 					t.Errorf("files left: %v, %v", left, err)
 				}
 			}
-			b.logout()
-			f.wantDocuments(0)
-			if !b.load().IsNew {
+			b.Logout()
+			f.WantDocuments(0)
+			if !b.Load().IsNew {
 				t.Error("the session is alive after its logout")
 			}
 		})
@@ -90,79 +90,56 @@ func TestMigrate(t *testing.T) {
 func TestMigrateLogout(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	old := sessions.NewFilesystemStore(dir, signingKey)
-	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
-	b := f.browser()
-	b.loginAt(old)
-	b.logout()
+	old := sessions.NewFilesystemStore(dir, storetest.SigningKey)
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	b := f.Browser()
+	b.LoginAt(old)
+	b.Logout()
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("files left: %v, %v", left, err)
 	}
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 }
 
 // TestMigrateNothing: what neither store knows is a new session, with the error that there
 // would be without migration.
 func TestMigrateNothing(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = sessions.NewFilesystemStore(t.TempDir(), signingKey) })
-	b := f.browser()
-	b.cookies[name] = "forged"
-	if s, err := f.store.Get(b.request(), name); err == nil || !s.IsNew {
+	f := storetest.Setup(t, func(c *mongostore.Config) {
+		c.MigrateFrom = sessions.NewFilesystemStore(t.TempDir(), storetest.SigningKey)
+	})
+	b := f.Browser()
+	b.Cookies[storetest.Name] = "forged"
+	if s, err := f.Store.Get(b.Request(), storetest.Name); err == nil || !s.IsNew {
 		t.Errorf("forged: %v", err)
 	}
-	b = f.browser().login()
-	b.clone().logout()
-	if s, err := f.store.Get(b.request(), name); err != nil || !s.IsNew {
+	b = f.Browser().Login()
+	b.Clone().Logout()
+	if s, err := f.Store.Get(b.Request(), storetest.Name); err != nil || !s.IsNew {
 		t.Errorf("logged out: %v", err)
 	}
-	b = f.browser().login()
-	if s := b.load(); s.Values["user"] != "ada" {
+	b = f.Browser().Login()
+	if s := b.Load(); s.Values["user"] != "ada" {
 		t.Errorf("own session: %v", s.Values)
 	}
-}
-
-// loginAt makes a session at a store that is to be migrated from.
-func (b *browser) loginAt(old sessions.Store) *sessions.Session {
-	b.f.t.Helper()
-	w := httptest.NewRecorder()
-	session, err := old.New(b.request(), name)
-	if err != nil {
-		b.f.t.Fatal(err)
-	}
-	session.Values["user"] = "ada"
-	if err := old.Save(b.request(), w, session); err != nil {
-		b.f.t.Fatal(err)
-	}
-	b.receive(w)
-	return session
-}
-
-// brokenStore is a store whose database is away.
-type brokenStore struct{ sessions.Store }
-
-var errBroken = errors.New("database of the old store is away")
-
-func (s brokenStore) New(*http.Request, string) (*sessions.Session, error) {
-	return sessions.NewSession(s, name), errBroken
 }
 
 // TestMigrateOutage: also the old store's outage logs nobody out.
 func TestMigrateOutage(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = brokenStore{} })
-	b := f.browser()
-	b.cookies[name] = "of-the-old-store"
-	session, err := f.store.Get(b.request(), name)
-	if !errors.Is(err, mongostore.ErrUnavailable) || !errors.Is(err, errBroken) {
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = storetest.BrokenStore{} })
+	b := f.Browser()
+	b.Cookies[storetest.Name] = "of-the-old-store"
+	session, err := f.Store.Get(b.Request(), storetest.Name)
+	if !errors.Is(err, mongostore.ErrUnavailable) || !errors.Is(err, storetest.ErrBroken) {
 		t.Fatalf("error: %v", err)
 	}
-	if w, err := b.save(session); !errors.Is(err, errBroken) || w.Header()["Set-Cookie"] != nil {
+	if w, err := b.Save(session); !errors.Is(err, storetest.ErrBroken) || w.Header()["Set-Cookie"] != nil {
 		t.Errorf("save: %v", err)
 	}
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 	// Without a cookie the old store is not asked.
-	if _, err := f.store.Get(f.browser().request(), name); err != nil {
+	if _, err := f.Store.Get(f.Browser().Request(), storetest.Name); err != nil {
 		t.Errorf("without a cookie: %v", err)
 	}
 }
@@ -171,18 +148,18 @@ func TestMigrateOutage(t *testing.T) {
 func TestSkipEmpty(t *testing.T) {
 	t.Parallel()
 	for _, skip := range []bool{false, true} {
-		f := setup(t, func(c *mongostore.Config) { c.SkipEmpty = skip })
-		b := f.browser()
-		w, err := b.save(b.load())
+		f := storetest.Setup(t, func(c *mongostore.Config) { c.SkipEmpty = skip })
+		b := f.Browser()
+		w, err := b.Save(b.Load())
 		if err != nil {
 			t.Error(err)
 		}
-		if stored := len(f.documents()) == 1; stored == skip || (w.Header()["Set-Cookie"] == nil) != skip {
+		if stored := len(f.Documents()) == 1; stored == skip || (w.Header()["Set-Cookie"] == nil) != skip {
 			t.Errorf("SkipEmpty %t: stored %t, cookie %q", skip, stored, w.Header()["Set-Cookie"])
 		}
-		b = f.browser().login()
-		b.do(func(s *sessions.Session) { clear(s.Values) }) // stored once, it is kept
-		if b.load().IsNew {
+		b = f.Browser().Login()
+		b.Do(func(s *sessions.Session) { clear(s.Values) }) // stored once, it is kept
+		if b.Load().IsNew {
 			t.Errorf("SkipEmpty %t: a stored session is lost when it is emptied", skip)
 		}
 	}
@@ -192,39 +169,32 @@ func TestSkipEmpty(t *testing.T) {
 // does not come back.
 func TestMigrateAndSkipEmpty(t *testing.T) {
 	t.Parallel()
-	old := sessions.NewCookieStore(signingKey)
-	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom, c.SkipEmpty = old, true })
-	b := f.browser()
-	b.cookies[name] = cookieStoreCookie(t)
-	b.do(func(s *sessions.Session) { delete(s.Values, "user") })
-	if s := b.load(); s.Values["user"] != nil || s.IsNew {
+	old := sessions.NewCookieStore(storetest.SigningKey)
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom, c.SkipEmpty = old, true })
+	b := f.Browser()
+	b.Cookies[storetest.Name] = cookieStoreCookie(t)
+	b.Do(func(s *sessions.Session) { delete(s.Values, "user") })
+	if s := b.Load(); s.Values["user"] != nil || s.IsNew {
 		t.Errorf("session: %+v", s)
 	}
 }
-
-// fullDisk is a store that has its sessions, and cannot remove them.
-type fullDisk struct{ *sessions.FilesystemStore }
-
-var errFull = errors.New("disk is full")
-
-func (fullDisk) Save(*http.Request, http.ResponseWriter, *sessions.Session) error { return errFull }
 
 // TestMigrateRemoveFails: Remove does not report what has not happened in the old store, and a
 // logout by cookie warns of it.
 func TestMigrateRemoveFails(t *testing.T) {
 	t.Parallel()
-	old := sessions.NewFilesystemStore(t.TempDir(), signingKey)
-	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = fullDisk{FilesystemStore: old} })
-	b := f.browser()
-	b.loginAt(old)
-	session := b.load()
+	old := sessions.NewFilesystemStore(t.TempDir(), storetest.SigningKey)
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = storetest.FullDisk{FilesystemStore: old} })
+	b := f.Browser()
+	b.LoginAt(old)
+	session := b.Load()
 	for range 2 {
-		if err := f.store.Remove(t.Context(), session); !errors.Is(err, errFull) {
+		if err := f.Store.Remove(t.Context(), session); !errors.Is(err, storetest.ErrFull) {
 			t.Errorf("Remove: %v", err)
 		}
 	}
-	b.logout()
-	if log := f.text.String(); !strings.Contains(log, "not removed from the store it came from") {
+	b.Logout()
+	if log := f.Text.String(); !strings.Contains(log, "not removed from the store it came from") {
 		t.Errorf("log: %s", log)
 	}
 }
@@ -233,11 +203,11 @@ func TestMigrateRemoveFails(t *testing.T) {
 func TestMigrateTellsNoID(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	old := sessions.NewFilesystemStore(dir, signingKey)
-	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
-	b := f.browser()
-	before := b.loginAt(old)
-	session := b.load()
+	old := sessions.NewFilesystemStore(dir, storetest.SigningKey)
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	b := f.Browser()
+	before := b.LoginAt(old)
+	session := b.Load()
 
 	// From now on the file can be neither read nor removed.
 	file := filepath.Join(dir, "session_"+before.ID)
@@ -247,8 +217,8 @@ func TestMigrateTellsNoID(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(file, "full"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	_, errLoad := f.store.New(b.request(), name)
-	errRemove := f.store.Remove(t.Context(), session)
+	_, errLoad := f.Store.New(b.Request(), storetest.Name)
+	errRemove := f.Store.Remove(t.Context(), session)
 	for _, err := range []error{errLoad, errRemove} {
 		var cause *fs.PathError
 		if !errors.Is(err, mongostore.ErrUnavailable) || !errors.As(err, &cause) {
@@ -258,7 +228,7 @@ func TestMigrateTellsNoID(t *testing.T) {
 			t.Errorf("error: %v", err)
 		}
 	}
-	if log := f.text.String(); strings.Contains(log, before.ID) || !strings.Contains(log, "not removed from the store it came from") {
+	if log := f.Text.String(); strings.Contains(log, before.ID) || !strings.Contains(log, "not removed from the store it came from") {
 		t.Errorf("log: %s", log)
 	}
 }
@@ -266,20 +236,20 @@ func TestMigrateTellsNoID(t *testing.T) {
 // TestMigrateForgets: a session that was taken over and never saved is not kept.
 func TestMigrateForgets(t *testing.T) {
 	t.Parallel()
-	old := sessions.NewCookieStore(signingKey)
-	f := setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
-	b := f.browser()
-	b.loginAt(old)
+	old := sessions.NewCookieStore(storetest.SigningKey)
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	b := f.Browser()
+	b.LoginAt(old)
 	var kept atomic.Int64
 	for range 100 {
-		session := b.load()
+		session := b.Load()
 		if session.IsNew {
 			t.Fatal("not taken over")
 		}
 		kept.Add(1)
 		runtime.AddCleanup(session, func(kept *atomic.Int64) { kept.Add(-1) }, &kept)
 	}
-	eventually(t, "the sessions are forgotten", func() bool {
+	storetest.Eventually(t, "the sessions are forgotten", func() bool {
 		runtime.GC()
 		return kept.Load() <= 1
 	})

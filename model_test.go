@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // The store against a model of it: random histories of several browsers and several
@@ -78,7 +79,7 @@ type process struct {
 }
 
 type modelBrowser struct {
-	*browser
+	*storetest.Browser
 	doc *modelDocument // what its cookie stands for; nil without a cookie
 	key int            // that signed the cookie
 }
@@ -100,7 +101,7 @@ type handling struct {
 }
 
 type model struct {
-	f        *fixture
+	f        *storetest.Fixture
 	cfg      mongostore.Config
 	rejects  bool
 	eager    bool // every save is due for a touch, and asks whether the session has expired
@@ -127,10 +128,10 @@ const (
 
 func TestModel(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
 	tally := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
-		m := &model{f: f, cfg: f.cfg, keys: []int{1}, tally: tally}
+		m := &model{f: f, cfg: f.Cfg, keys: []int{1}, tally: tally}
 		m.start(rt)
 		m.tally["histories"]++
 		rt.Repeat(map[string]func(*rapid.T){
@@ -158,7 +159,7 @@ func TestModel(t *testing.T) {
 // start draws the settings of a history. It begins with two browsers that share a session,
 // as two windows do, and one with another, so that it gets to the point.
 func (m *model) start(rt *rapid.T) {
-	if _, err := m.f.coll.DeleteMany(m.f.t.Context(), bson.D{}); err != nil {
+	if _, err := m.f.Coll.DeleteMany(m.f.T.Context(), bson.D{}); err != nil {
 		rt.Fatal(err)
 	}
 	m.rejects, m.eager = rapid.Bool().Draw(rt, "reject conflicts"), rapid.Bool().Draw(rt, "touch always")
@@ -172,9 +173,9 @@ func (m *model) start(rt *rapid.T) {
 	m.processes = []*process{m.open(rt, 0), m.open(rt, 1)}
 	m.begin()
 	for i := range 3 {
-		m.browsers = append(m.browsers, &modelBrowser{browser: m.f.browser()})
+		m.browsers = append(m.browsers, &modelBrowser{Browser: m.f.Browser()})
 		if i == 1 {
-			*m.browsers[1] = modelBrowser{m.browsers[0].clone(), m.browsers[0].doc, 1}
+			*m.browsers[1] = modelBrowser{m.browsers[0].Clone(), m.browsers[0].doc, 1}
 			continue
 		}
 		q := m.get(rt, m.processes[0], m.browsers[i])
@@ -200,11 +201,11 @@ func (m *model) open(rt *rapid.T, n int) *process {
 		pairs = append(pairs, bytes.Repeat([]byte{byte(n)}, 32), nil)
 	}
 	var err error
-	if p.store, err = mongostore.Open(m.f.t.Context(), cfg, pairs...); err != nil {
+	if p.store, err = mongostore.Open(m.f.T.Context(), cfg, pairs...); err != nil {
 		rt.Fatal(err)
 	}
 	rt.Cleanup(func() {
-		if err := p.store.Close(m.f.t.Context()); err != nil {
+		if err := p.store.Close(m.f.T.Context()); err != nil {
 			rt.Error(err)
 		}
 	})
@@ -269,14 +270,14 @@ func (p *process) sealed(values modelValues) (seals [len(modelKeys)]int) {
 
 // begin starts an action's clock.
 func (m *model) begin() {
-	m.f.log.reset()
+	m.f.Log.Reset()
 	m.began = time.Now().UTC().Truncate(time.Millisecond)
 }
 
 // want checks what a call returned and sent.
 func (m *model) want(rt *rapid.T, what string, err, want error, commands ...string) {
 	m.tally[fmt.Sprintf("%s: %v", what, want)]++
-	sent := m.f.log.reset()
+	sent := m.f.Log.Reset()
 	m.wrote = m.wrote || slices.ContainsFunc(sent, func(command string) bool { return command != "find" })
 	rt.Logf("%s: %v, sent %q", what, err, sent)
 	if (err != nil || want != nil) && !errors.Is(err, want) {
@@ -314,9 +315,9 @@ func (m *model) load(rt *rapid.T) {
 // get is the begin of a request.
 func (m *model) get(rt *rapid.T, p *process, b *modelBrowser) *handling {
 	m.begin()
-	q := &handling{p: p, browser: b, r: b.request(), w: httptest.NewRecorder()}
+	q := &handling{p: p, browser: b, r: b.Request(), w: httptest.NewRecorder()}
 	var err error
-	q.session, err = p.store.Get(q.r, name)
+	q.session, err = p.store.Get(q.r, storetest.Name)
 	switch {
 	case b.doc == nil:
 		m.want(rt, "load", err, nil)
@@ -382,9 +383,9 @@ func (m *model) fetch(rt *rapid.T) {
 func (m *model) fetchBy(rt *rapid.T, p *process, doc *modelDocument) *handling {
 	b := pick(rt, m.browsers, "browser")
 	m.begin()
-	q := &handling{p: p, browser: b, r: b.request(), w: httptest.NewRecorder(), doc: doc, seen: doc.content}
+	q := &handling{p: p, browser: b, r: b.Request(), w: httptest.NewRecorder(), doc: doc, seen: doc.content}
 	var err error
-	q.session, err = p.store.Fetch(m.f.t.Context(), name, doc.id)
+	q.session, err = p.store.Fetch(m.f.T.Context(), storetest.Name, doc.id)
 	want := m.finds(p, doc)
 	if want == nil && !doc.expiresAt.After(time.Now()) && errors.Is(err, mongostore.ErrNotFound) {
 		want = err // it was about to expire
@@ -509,7 +510,7 @@ func (m *model) save(rt *rapid.T, q *handling, how string) {
 	case "renew":
 		err = q.p.store.Renew(q.r, q.w, q.session)
 	case "persist":
-		err = q.p.store.Persist(m.f.t.Context(), q.session)
+		err = q.p.store.Persist(m.f.T.Context(), q.session)
 	default:
 		err = q.session.Save(q.r, q.w)
 	}
@@ -574,7 +575,7 @@ func (m *model) receive(rt *rapid.T, q *handling) *http.Cookie {
 	if len(cookies) != 1 {
 		rt.Fatalf("%d cookies sent, want 1", len(cookies))
 	}
-	q.browser.receive(w)
+	q.browser.Receive(w)
 	return cookies[0]
 }
 
@@ -744,9 +745,9 @@ func (m *model) remove(rt *rapid.T, q *handling, how string) {
 	var err error
 	switch how {
 	case "remove":
-		err = q.p.store.Remove(m.f.t.Context(), q.session)
+		err = q.p.store.Remove(m.f.T.Context(), q.session)
 	case "persist":
-		err = q.p.store.Persist(m.f.t.Context(), q.session)
+		err = q.p.store.Persist(m.f.T.Context(), q.session)
 	case "renew":
 		err = q.p.store.Renew(q.r, q.w, q.session)
 	default:
@@ -777,7 +778,7 @@ func (m *model) revoke(rt *rapid.T) {
 	}
 	p, doc := pick(rt, m.processes, "process"), pick(rt, m.docs, "document")
 	m.begin()
-	m.want(rt, "revoke", p.store.Revoke(m.f.t.Context(), hashOf(doc.id)), nil, "delete")
+	m.want(rt, "revoke", p.store.Revoke(m.f.T.Context(), storetest.HashOf(doc.id)), nil, "delete")
 	doc.deleted = true
 }
 
@@ -787,9 +788,9 @@ func (m *model) revokeAll(rt *rapid.T) {
 	if others {
 		except = append(except, q.session)
 	}
-	n, err := q.p.store.RevokeAll(m.f.t.Context(), owner, except...)
+	n, err := q.p.store.RevokeAll(m.f.T.Context(), owner, except...)
 	if others && (q.doc == nil || q.session.ID == "") {
-		if err == nil || n != 0 || len(m.f.log.reset()) > 0 {
+		if err == nil || n != 0 || len(m.f.Log.Reset()) > 0 {
 			rt.Fatalf("an exception that is not stored: %d revoked, error %v", n, err)
 		}
 		return
@@ -817,12 +818,12 @@ func (m *model) list(rt *rapid.T) {
 	want := map[string]bool{}
 	for _, doc := range m.docs {
 		if !doc.deleted && doc.values[ownerIndex] == owner && p.alive(doc.content, m.began) {
-			want[hashOf(doc.id)] = true
+			want[storetest.HashOf(doc.id)] = true
 		}
 	}
 	got := map[string]bool{}
 	var last time.Time
-	for info, err := range p.store.Sessions(m.f.t.Context(), owner) {
+	for info, err := range p.store.Sessions(m.f.T.Context(), owner) {
 		if err != nil || info.Owner != owner || len(got) > 0 && info.SeenAt.After(last) {
 			rt.Fatalf("%+v, %v", info, err)
 		}
@@ -843,7 +844,7 @@ func (m *model) setTimes(rt *rapid.T, doc *modelDocument, moved content) {
 	m.wrote = true
 	doc.createdAt, doc.seenAt, doc.expiresAt = moved.createdAt, moved.seenAt, moved.expiresAt
 	set := bson.D{{Key: "createdAt", Value: doc.createdAt}, {Key: "seenAt", Value: doc.seenAt}, {Key: "expiresAt", Value: doc.expiresAt}}
-	if _, err := m.f.coll.UpdateByID(m.f.t.Context(), hashOf(doc.id), bson.D{{Key: "$set", Value: set}}); err != nil {
+	if _, err := m.f.Coll.UpdateByID(m.f.T.Context(), storetest.HashOf(doc.id), bson.D{{Key: "$set", Value: set}}); err != nil {
 		rt.Fatal(err)
 	}
 	m.handlings = slices.DeleteFunc(m.handlings, func(q *handling) bool {
@@ -914,13 +915,13 @@ func (m *model) check(rt *rapid.T) {
 	}
 	m.wrote = false
 	docs := map[string]bson.Raw{}
-	for _, raw := range m.f.documents() {
+	for _, raw := range m.f.Documents() {
 		docs[raw.Lookup("_id").StringValue()] = raw
 	}
 	slack := time.Since(m.began)
 	for _, doc := range m.docs {
-		raw, found := docs[hashOf(doc.id)]
-		delete(docs, hashOf(doc.id))
+		raw, found := docs[storetest.HashOf(doc.id)]
+		delete(docs, storetest.HashOf(doc.id))
 		if found == doc.deleted {
 			rt.Fatalf("%v is there: %t, want %t", doc, found, !doc.deleted)
 		}

@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 type item struct {
@@ -31,10 +32,10 @@ type cart struct {
 // session is, what is sent, and that nothing is written.
 func TestLoading(t *testing.T) {
 	t.Parallel()
-	damage := func(update bson.D) func(*testing.T, *fixture, *browser) {
-		return func(_ *testing.T, f *fixture, b *browser) {
-			b.login()
-			f.edit(update)
+	damage := func(update bson.D) func(*testing.T, *storetest.Fixture, *storetest.Browser) {
+		return func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			b.Login()
+			f.Edit(update)
 		}
 	}
 	set := func(field string, v any) bson.D {
@@ -54,76 +55,76 @@ func TestLoading(t *testing.T) {
 
 	for _, row := range []struct {
 		name       string
-		prepare    func(*testing.T, *fixture, *browser)
+		prepare    func(*testing.T, *storetest.Fixture, *storetest.Browser)
 		err        func(error) bool
 		old        bool // the session of the login, rather than a new one
 		unsaveable bool
 		finds      int
 	}{
-		{name: "no cookie", prepare: func(*testing.T, *fixture, *browser) {}, err: none},
-		{name: "cookie of another name", prepare: func(_ *testing.T, _ *fixture, b *browser) {
-			b.login()
-			b.cookies = map[string]string{"other": b.cookies[name]}
+		{name: "no cookie", prepare: func(*testing.T, *storetest.Fixture, *storetest.Browser) {}, err: none},
+		{name: "cookie of another name", prepare: func(_ *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
+			b.Login()
+			b.Cookies = map[string]string{"other": b.Cookies[storetest.Name]}
 		}, err: none},
-		{name: "cookie that another name was signed for", prepare: func(t *testing.T, f *fixture, b *browser) {
-			signed, err := securecookie.EncodeMulti("other", "0123456789", f.store.Codecs...)
+		{name: "cookie that another name was signed for", prepare: func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			signed, err := securecookie.EncodeMulti("other", "0123456789", f.Store.Codecs...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.cookies[name] = signed
+			b.Cookies[storetest.Name] = signed
 		}, err: securecookieError},
-		{name: "cookie that fails the signature", prepare: func(_ *testing.T, _ *fixture, b *browser) {
-			b.login()
-			b.cookies[name] = b.cookies[name][:40] + "AAAA" + b.cookies[name][44:]
+		{name: "cookie that fails the signature", prepare: func(_ *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
+			b.Login()
+			b.Cookies[storetest.Name] = b.Cookies[storetest.Name][:40] + "AAAA" + b.Cookies[storetest.Name][44:]
 		}, err: securecookieError},
-		{name: "cookie of another key", prepare: func(t *testing.T, f *fixture, b *browser) {
-			other, err := mongostore.New(f.coll, []byte("another key of at least 32 bytes"))
+		{name: "cookie of another key", prepare: func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			other, err := mongostore.New(f.Coll, []byte("another key of at least 32 bytes"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.login()
-			signed, err := securecookie.EncodeMulti(name, b.load().ID, other.Codecs...)
+			b.Login()
+			signed, err := securecookie.EncodeMulti(storetest.Name, b.Load().ID, other.Codecs...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.cookies[name] = signed
+			b.Cookies[storetest.Name] = signed
 		}, err: securecookieError},
-		{name: "cookie of a CookieStore with the same key", prepare: func(t *testing.T, _ *fixture, b *browser) {
-			b.cookies[name] = cookieStoreCookie(t)
+		{name: "cookie of a CookieStore with the same key", prepare: func(t *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
+			b.Cookies[storetest.Name] = cookieStoreCookie(t)
 		}, err: securecookieError},
-		{name: "empty cookie", prepare: func(_ *testing.T, _ *fixture, b *browser) {
-			b.cookies[name] = ""
+		{name: "empty cookie", prepare: func(_ *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
+			b.Cookies[storetest.Name] = ""
 		}, err: securecookieError},
-		{name: "overlong cookie", prepare: func(_ *testing.T, _ *fixture, b *browser) {
-			b.cookies[name] = strings.Repeat("A", 10_000)
+		{name: "overlong cookie", prepare: func(_ *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
+			b.Cookies[storetest.Name] = strings.Repeat("A", 10_000)
 		}, err: func(err error) bool { return err != nil }},
-		{name: "unknown ID, properly signed", prepare: func(t *testing.T, f *fixture, b *browser) {
-			signed, err := securecookie.EncodeMulti(name, "chosen-by-an-attacker", f.store.Codecs...)
+		{name: "unknown ID, properly signed", prepare: func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			signed, err := securecookie.EncodeMulti(storetest.Name, "chosen-by-an-attacker", f.Store.Codecs...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.cookies[name] = signed
+			b.Cookies[storetest.Name] = signed
 		}, err: none, finds: 1},
-		{name: "document missing", prepare: func(t *testing.T, f *fixture, b *browser) {
-			b.login()
-			if _, err := f.coll.DeleteMany(t.Context(), bson.D{}); err != nil {
+		{name: "document missing", prepare: func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			b.Login()
+			if _, err := f.Coll.DeleteMany(t.Context(), bson.D{}); err != nil {
 				t.Fatal(err)
 			}
 		}, err: none, finds: 1},
-		{name: "document expired", prepare: func(_ *testing.T, f *fixture, b *browser) {
-			b.login()
-			f.expire()
+		{name: "document expired", prepare: func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			b.Login()
+			f.Expire()
 		}, err: none, finds: 1},
-		{name: "document alive", prepare: func(_ *testing.T, _ *fixture, b *browser) {
-			b.login()
+		{name: "document alive", prepare: func(_ *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
+			b.Login()
 		}, err: none, old: true, finds: 1},
-		{name: "MongoDB not answering", prepare: func(_ *testing.T, f *fixture, b *browser) {
-			b.login()
-			f.wire.refuseAll()
+		{name: "MongoDB not answering", prepare: func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			b.Login()
+			f.Wire.RefuseAll()
 		}, err: is(mongostore.ErrUnavailable), unsaveable: true, finds: 1},
-		{name: "MongoDB refusing", prepare: func(_ *testing.T, f *fixture, b *browser) {
-			b.login()
-			f.wire.on("find", rule{kind: answer, reply: refusal(13, "Unauthorized")})
+		{name: "MongoDB refusing", prepare: func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			b.Login()
+			f.Wire.On("find", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
 		}, err: is(mongostore.ErrUnavailable), unsaveable: true, finds: 1},
 		{
 			name: "newer format", prepare: damage(set("v", 2)),
@@ -155,39 +156,39 @@ func TestLoading(t *testing.T) {
 			name: "value of a type that is not stored", prepare: damage(set("values.when", bson.Timestamp{T: 1})),
 			err: is(mongostore.ErrCorrupt), unsaveable: true, finds: 1,
 		},
-		{name: "good cookie behind bad ones", prepare: func(t *testing.T, f *fixture, b *browser) {
-			b.login()
-			b.cookies["a"] = ""
-			signed, err := securecookie.EncodeMulti(name, "planted-on-a-parent-domain", f.store.Codecs...)
+		{name: "good cookie behind bad ones", prepare: func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			b.Login()
+			b.Cookies["a"] = ""
+			signed, err := securecookie.EncodeMulti(storetest.Name, "planted-on-a-parent-domain", f.Store.Codecs...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.cookies[name] = "forged; " + name + "=" + signed + "; " + name + "=" + b.cookies[name]
+			b.Cookies[storetest.Name] = "forged; " + storetest.Name + "=" + signed + "; " + storetest.Name + "=" + b.Cookies[storetest.Name]
 		}, err: none, old: true, finds: 2},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t, func(c *mongostore.Config) { c.Timeout = 2 * time.Second })
-			b := f.browser()
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.Timeout = 2 * time.Second })
+			b := f.Browser()
 			row.prepare(t, f, b)
-			before := f.documents()
-			f.log.reset()
+			before := f.Documents()
+			f.Log.Reset()
 
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
-			for n, v := range b.cookies {
+			for n, v := range b.Cookies {
 				r.Header.Add("Cookie", n+"="+v) // as it is, several included
 			}
-			session, err := f.store.Get(r, name)
+			session, err := f.Store.Get(r, storetest.Name)
 			if !row.err(err) {
 				t.Errorf("error: %v", err)
 			}
 			if session == nil {
 				t.Fatal("the session is nil")
 			}
-			if again, errAgain := f.store.Get(r, name); again != session || fmt.Sprint(errAgain) != fmt.Sprint(err) {
+			if again, errAgain := f.Store.Get(r, storetest.Name); again != session || fmt.Sprint(errAgain) != fmt.Sprint(err) {
 				t.Error("a second Get of the request returns something else")
 			}
-			names, _ := f.log.take()
+			names, _ := f.Log.Take()
 			// The driver may find out before it sends that there is no server.
 			if len(names) != row.finds && row.name != "MongoDB not answering" {
 				t.Errorf("commands sent: %q, want %d finds", names, row.finds)
@@ -212,9 +213,9 @@ func TestLoading(t *testing.T) {
 			} else if errSave != nil {
 				t.Errorf("Save: %v", errSave)
 			}
-			f.wire.heal()
+			f.Wire.Heal()
 			// Nothing that was there has changed, and nothing came but by Save.
-			after := f.documents()
+			after := f.Documents()
 			for _, doc := range before {
 				found := false
 				for _, d := range after {
@@ -238,9 +239,9 @@ func TestLoading(t *testing.T) {
 // cookieStoreCookie is what gorilla's CookieStore puts into a cookie.
 func cookieStoreCookie(t *testing.T) string {
 	t.Helper()
-	old := sessions.NewCookieStore(signingKey)
+	old := sessions.NewCookieStore(storetest.SigningKey)
 	r, w := httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder()
-	session, err := old.Get(r, name)
+	session, err := old.Get(r, storetest.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,25 +256,25 @@ func cookieStoreCookie(t *testing.T) string {
 func TestConcurrentKeys(t *testing.T) {
 	t.Parallel()
 	const requests = 50
-	f := setup(t)
-	b := f.browser().login()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
 
 	// All have loaded before the first saves.
 	loaded := make([]*sessions.Session, requests)
 	for i := range loaded {
-		loaded[i] = b.load()
+		loaded[i] = b.Load()
 	}
 	var wg sync.WaitGroup
 	for i, session := range loaded {
 		wg.Go(func() {
 			session.Values[fmt.Sprintf("key%d", i)] = i
-			if _, err := b.clone().save(session); err != nil {
+			if _, err := b.Clone().Save(session); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
-	session := b.load()
+	session := b.Load()
 	if session.Values["user"] != "ada" {
 		t.Error("the value of the login is lost")
 	}
@@ -282,7 +283,7 @@ func TestConcurrentKeys(t *testing.T) {
 			t.Errorf("key%d is %v", i, got)
 		}
 	}
-	f.wantDocuments(1)
+	f.WantDocuments(1)
 }
 
 // TestLogoutUnderFire: sessions that are logged out while late requests save them
@@ -290,36 +291,36 @@ func TestConcurrentKeys(t *testing.T) {
 func TestLogoutUnderFire(t *testing.T) {
 	t.Parallel()
 	const visitors, late = 200, 3
-	f := setup(t)
+	f := storetest.Setup(t)
 	var wg sync.WaitGroup
 	gate := make(chan struct{}, 8) // that many visitors at once
 	for range visitors {
 		wg.Go(func() {
 			gate <- struct{}{}
 			defer func() { <-gate }()
-			b := f.browser().login()
+			b := f.Browser().Login()
 			var requests sync.WaitGroup
 			for i := range late {
-				session := b.load()
+				session := b.Load()
 				requests.Go(func() {
 					session.Values["late"] = i
-					if _, err := b.clone().save(session); err != nil && !errors.Is(err, mongostore.ErrGone) {
+					if _, err := b.Clone().Save(session); err != nil && !errors.Is(err, mongostore.ErrGone) {
 						t.Error(err)
 					}
 				})
 			}
-			after := b.load()
-			b.clone().logout()
+			after := b.Load()
+			b.Clone().Logout()
 			requests.Wait()
 			after.Values["later"] = true
-			if w, err := b.clone().save(after); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
+			if w, err := b.Clone().Save(after); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
 				t.Errorf("a save after the logout: %v, cookie %q", err, w.Header()["Set-Cookie"])
 			}
-			if session := b.load(); !session.IsNew {
+			if session := b.Load(); !session.IsNew {
 				t.Error("a session has survived its logout")
 			}
 		})
 	}
 	wg.Wait()
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 }

@@ -20,32 +20,33 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-func unacknowledged(t *testing.T, f *fixture) *mongo.Collection {
+func unacknowledged(t *testing.T, f *storetest.Fixture) *mongo.Collection {
 	t.Helper()
-	return f.connect().Database(f.coll.Database().Name()).
-		Collection(f.coll.Name(), options.Collection().SetWriteConcern(writeconcern.Unacknowledged()))
+	return f.Connect().Database(f.Coll.Database().Name()).
+		Collection(f.Coll.Name(), options.Collection().SetWriteConcern(writeconcern.Unacknowledged()))
 }
 
 // TestRefusedAtConstruction: what cannot work is found before it is used.
 func TestRefusedAtConstruction(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	good := [][]byte{signingKey}
+	f := storetest.Setup(t)
+	good := [][]byte{storetest.SigningKey}
 	for what, keys := range map[string][][]byte{
 		"no keys":                   {},
 		"nil key":                   {nil},
 		"empty key":                 {{}},
-		"empty key in a later pair": {signingKey, blockKey, {}},
-		"block key of 15 bytes":     {signingKey, blockKey[:15]},
-		"empty block key":           {signingKey, {}},
-		"bad block key, good older": {signingKey, blockKey[:15], signingKey, blockKey},
+		"empty key in a later pair": {storetest.SigningKey, storetest.BlockKey, {}},
+		"block key of 15 bytes":     {storetest.SigningKey, storetest.BlockKey[:15]},
+		"empty block key":           {storetest.SigningKey, {}},
+		"bad block key, good older": {storetest.SigningKey, storetest.BlockKey[:15], storetest.SigningKey, storetest.BlockKey},
 	} {
-		if s, err := mongostore.New(f.coll, keys...); err == nil || s != nil {
+		if s, err := mongostore.New(f.Coll, keys...); err == nil || s != nil {
 			t.Errorf("New with %s: %v, %v", what, s, err)
 		}
-		if s, err := mongostore.Open(t.Context(), f.cfg, keys...); err == nil || s != nil {
+		if s, err := mongostore.Open(t.Context(), f.Cfg, keys...); err == nil || s != nil {
 			t.Errorf("Open with %s: %v, %v", what, s, err)
 		}
 	}
@@ -79,7 +80,7 @@ func TestRefusedAtConstruction(t *testing.T) {
 		"unknown Cleanup":      func(c *mongostore.Config) { c.Cleanup = 17 },
 		"Options of MaxAge -1": func(c *mongostore.Config) { c.Options = &sessions.Options{MaxAge: -1} },
 	} {
-		cfg := f.cfg
+		cfg := f.Cfg
 		change(&cfg)
 		s, err := mongostore.Open(t.Context(), cfg, good...)
 		if err == nil || s != nil || !strings.HasPrefix(err.Error(), "mongostore: ") || strings.Contains(err.Error(), "secret") {
@@ -89,15 +90,15 @@ func TestRefusedAtConstruction(t *testing.T) {
 			t.Errorf("%s: found out by connecting: %v", what, err)
 		}
 	}
-	f.wantCommands()
+	f.WantCommands()
 }
 
 // TestShortKey: a warning, not an error.
 func TestShortKey(t *testing.T) {
 	t.Parallel()
-	var log logBuffer
-	f := setup(t, func(c *mongostore.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
-	if _, err := mongostore.Open(t.Context(), f.cfg, []byte("short"), blockKey); err != nil {
+	var log storetest.LogBuffer
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	if _, err := mongostore.Open(t.Context(), f.Cfg, []byte("short"), storetest.BlockKey); err != nil {
 		t.Error(err)
 	}
 	if s := log.String(); strings.Count(s, "level=WARN") != 1 || strings.Contains(s, "short\"") {
@@ -108,18 +109,18 @@ func TestShortKey(t *testing.T) {
 // TestNewIsSilent: New does no I/O, and nothing has to exist.
 func TestNewIsSilent(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	client := f.connect()
-	f.wire.refuseAll()
-	store, err := mongostore.New(client.Database(f.coll.Database().Name()).Collection(f.coll.Name()), signingKey)
+	f := storetest.Setup(t)
+	client := f.Connect()
+	f.Wire.RefuseAll()
+	store, err := mongostore.New(client.Database(f.Coll.Database().Name()).Collection(f.Coll.Name()), storetest.SigningKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.wantCommands()
-	f.wire.heal()
-	b := f.browser()
-	b.store = store
-	if s := b.login().load(); s.Values["user"] != "ada" {
+	f.WantCommands()
+	f.Wire.Heal()
+	b := f.Browser()
+	b.Store = store
+	if s := b.Login().Load(); s.Values["user"] != "ada" {
 		t.Errorf("values: %v", s.Values)
 	}
 	// The client is the application's.
@@ -137,22 +138,22 @@ func TestNewIsSilent(t *testing.T) {
 // TestOpenURI: with a URI, the store connects and disconnects.
 func TestOpenURI(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	cfg := mongostore.Config{URI: server(t).uri, Database: f.coll.Database().Name(), Collection: f.coll.Name(), Cleanup: mongostore.Off}
-	store, err := mongostore.Open(t.Context(), cfg, signingKey)
+	f := storetest.Setup(t)
+	cfg := mongostore.Config{URI: storetest.Server(t).URI, Database: f.Coll.Database().Name(), Collection: f.Coll.Name(), Cleanup: mongostore.Off}
+	store, err := mongostore.Open(t.Context(), cfg, storetest.SigningKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := f.browser()
-	b.store = store
-	b.login()
-	f.wantDocuments(1)
+	b := f.Browser()
+	b.Store = store
+	b.Login()
+	f.WantDocuments(1)
 	for range 2 {
 		if err := store.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
-	if _, err := store.Get(b.request(), name); !errors.Is(err, mongostore.ErrUnavailable) {
+	if _, err := store.Get(b.Request(), storetest.Name); !errors.Is(err, mongostore.ErrUnavailable) {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -160,11 +161,11 @@ func TestOpenURI(t *testing.T) {
 // TestOpenAddress: Host and Port, and the database and the collection by default.
 func TestOpenAddress(t *testing.T) {
 	t.Parallel()
-	u, err := url.Parse(server(t).uri)
+	u, err := url.Parse(storetest.Server(t).URI)
 	if err != nil || u.User != nil || u.Scheme != "mongodb" || u.Port() == "" || u.Query().Has("directConnection") {
 		t.Skip("needs a server that a plain address reaches")
 	}
-	f := setup(t)
+	f := storetest.Setup(t)
 	host, _, err := net.SplitHostPort(u.Host)
 	if err != nil {
 		t.Fatal(err)
@@ -173,25 +174,25 @@ func TestOpenAddress(t *testing.T) {
 	for _, digit := range u.Port() {
 		port = 10*port + int(digit-'0')
 	}
-	database := f.coll.Database().Name() + "_default"
-	t.Cleanup(func() { _ = f.coll.Database().Client().Database(database).Drop(context.WithoutCancel(t.Context())) })
+	database := f.Coll.Database().Name() + "_default"
+	t.Cleanup(func() { _ = f.Coll.Database().Client().Database(database).Drop(context.WithoutCancel(t.Context())) })
 	for _, cfg := range []mongostore.Config{
 		{Host: host, Port: port, Database: database},
 		{URI: "mongodb://" + u.Host + "/" + database + "?appName=test"},
 	} {
 		cfg.Cleanup = mongostore.Off
-		store, err := mongostore.Open(t.Context(), cfg, signingKey)
+		store, err := mongostore.Open(t.Context(), cfg, storetest.SigningKey)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := f.browser()
-		b.store = store
-		b.login()
+		b := f.Browser()
+		b.Store = store
+		b.Login()
 		if err := store.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
-	n, err := f.coll.Database().Client().Database(database).Collection("sessions").CountDocuments(t.Context(), bson.D{})
+	n, err := f.Coll.Database().Client().Database(database).Collection("sessions").CountDocuments(t.Context(), bson.D{})
 	if err != nil || n != 2 {
 		t.Errorf("%d sessions in the collection by default, %v", n, err)
 	}
@@ -209,7 +210,7 @@ func TestOpenUnreachable(t *testing.T) {
 	for _, address := range []string{silent, "127.0.0.1:1"} {
 		start := time.Now()
 		cfg := mongostore.Config{URI: "mongodb://me:secret@" + address, Database: "d", Timeout: 300 * time.Millisecond}
-		s, err := mongostore.Open(t.Context(), cfg, signingKey)
+		s, err := mongostore.Open(t.Context(), cfg, storetest.SigningKey)
 		if !errors.Is(err, mongostore.ErrUnavailable) || s != nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v, %v", address, s, err)
 		}
@@ -221,7 +222,7 @@ func TestOpenUnreachable(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	if _, err := mongostore.Open(ctx, mongostore.Config{URI: "mongodb://" + silent, Database: "d", Timeout: time.Hour}, signingKey); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := mongostore.Open(ctx, mongostore.Config{URI: "mongodb://" + silent, Database: "d", Timeout: time.Hour}, storetest.SigningKey); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error: %v", err)
 	}
 	if d := time.Since(start); d > 10*time.Second {
@@ -233,18 +234,18 @@ func TestOpenUnreachable(t *testing.T) {
 func TestConfigIsCopied(t *testing.T) {
 	t.Parallel()
 	own := &sessions.Options{Path: "/", MaxAge: 60}
-	f := setup(t, func(c *mongostore.Config) { c.Options = own })
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Options = own })
 	key := []byte("a key that will be overwritten soon")
-	store, err := mongostore.Open(t.Context(), f.cfg, key)
+	store, err := mongostore.Open(t.Context(), f.Cfg, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := f.browser()
-	b.store = store
-	b.login()
+	b := f.Browser()
+	b.Store = store
+	b.Login()
 	clear(key)
 	own.MaxAge = -1
-	if s := b.load(); s.IsNew || s.Options.MaxAge != 60 {
+	if s := b.Load(); s.IsNew || s.Options.MaxAge != 60 {
 		t.Errorf("new %t, MaxAge %d", s.IsNew, s.Options.MaxAge)
 	}
 }
@@ -252,23 +253,23 @@ func TestConfigIsCopied(t *testing.T) {
 // TestReadsGoToThePrimary, whatever the application's collection prefers.
 func TestReadsGoToThePrimary(t *testing.T) {
 	t.Parallel()
-	if s := server(t); strings.HasSuffix(s.description, ", standalone") {
-		t.Skipf("needs a replica set, where reads can go elsewhere; this is %s", s.description)
+	if s := storetest.Server(t); strings.HasSuffix(s.Description, ", standalone") {
+		t.Skipf("needs a replica set, where reads can go elsewhere; this is %s", s.Description)
 	}
-	f := setup(t)
-	b := f.browser().login()
-	coll := f.cfg.Client.Database(f.cfg.Database).
-		Collection(f.cfg.Collection, options.Collection().SetReadPreference(readpref.Secondary()))
-	store, err := mongostore.New(coll, signingKey)
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	coll := f.Cfg.Client.Database(f.Cfg.Database).
+		Collection(f.Cfg.Collection, options.Collection().SetReadPreference(readpref.Secondary()))
+	store, err := mongostore.New(coll, storetest.SigningKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.store = store
-	f.log.reset()
-	if s := b.load(); s.Values["user"] != "ada" {
+	b.Store = store
+	f.Log.Reset()
+	if s := b.Load(); s.Values["user"] != "ada" {
 		t.Errorf("values: %v", s.Values)
 	}
-	_, commands := f.log.take()
+	_, commands := f.Log.Take()
 	for _, c := range commands {
 		// A direct connection asks for primaryPreferred in the place of primary.
 		if v, err := c.LookupErr("$readPreference", "mode"); err == nil && !strings.HasPrefix(v.StringValue(), "primary") {
@@ -281,31 +282,31 @@ func TestReadsGoToThePrimary(t *testing.T) {
 // gets the session of the earlier one; it stores it as its own.
 func TestSameNameInTwoStores(t *testing.T) {
 	t.Parallel()
-	one, two := setup(t), setup(t)
-	r, w := one.browser().request(), httptest.NewRecorder()
-	first, err := one.store.Get(r, name)
+	one, two := storetest.Setup(t), storetest.Setup(t)
+	r, w := one.Browser().Request(), httptest.NewRecorder()
+	first, err := one.Store.Get(r, storetest.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	first.Values["a"] = 1
-	second, err := two.store.Get(r, name)
+	second, err := two.Store.Get(r, storetest.Name)
 	if err != nil || second != first {
 		t.Fatalf("the registry has given another session: %v", err)
 	}
 	if err := sessions.Save(r, w); err != nil {
 		t.Fatal(err)
 	}
-	one.wantDocuments(0)
-	two.wantDocuments(1)
+	one.WantDocuments(0)
+	two.WantDocuments(1)
 }
 
 // TestManySessionsInOneRequest: names and stores do not mix.
 func TestManySessionsInOneRequest(t *testing.T) {
 	t.Parallel()
-	one, two := setup(t), setup(t)
-	b := one.browser()
-	r, w := b.request(), httptest.NewRecorder()
-	for store, names := range map[*mongostore.Store][]string{one.store: {"a", "b"}, two.store: {"c"}} {
+	one, two := storetest.Setup(t), storetest.Setup(t)
+	b := one.Browser()
+	r, w := b.Request(), httptest.NewRecorder()
+	for store, names := range map[*mongostore.Store][]string{one.Store: {"a", "b"}, two.Store: {"c"}} {
 		for _, n := range names {
 			s, err := store.Get(r, n)
 			if err != nil {
@@ -317,11 +318,11 @@ func TestManySessionsInOneRequest(t *testing.T) {
 	if err := sessions.Save(r, w); err != nil {
 		t.Fatal(err)
 	}
-	b.receive(w)
-	one.wantDocuments(2)
-	two.wantDocuments(1)
-	r = b.request()
-	for store, names := range map[*mongostore.Store][]string{one.store: {"a", "b"}, two.store: {"c"}} {
+	b.Receive(w)
+	one.WantDocuments(2)
+	two.WantDocuments(1)
+	r = b.Request()
+	for store, names := range map[*mongostore.Store][]string{one.Store: {"a", "b"}, two.Store: {"c"}} {
 		for _, n := range names {
 			if s, err := store.Get(r, n); err != nil || s.Values["name"] != n {
 				t.Errorf("%s: %v, %v", n, s.Values, err)

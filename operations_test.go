@@ -23,6 +23,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // What docs/operations.md says an operator will see.
@@ -34,8 +35,10 @@ type records struct {
 }
 
 func (h *records) Enabled(context.Context, slog.Level) bool { return true }
-func (h *records) WithAttrs([]slog.Attr) slog.Handler       { return h }
-func (h *records) WithGroup(string) slog.Handler            { return h }
+
+func (h *records) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h *records) WithGroup(string) slog.Handler { return h }
 
 func (h *records) Handle(_ context.Context, r slog.Record) error {
 	h.mu.Lock()
@@ -54,68 +57,68 @@ func (h *records) taken() []slog.Record {
 // describes, as a warning, with these attributes, and tells nothing of the session.
 func TestWarningsAreSeen(t *testing.T) {
 	t.Parallel()
-	refuse := func(f *fixture, command string, code int) {
-		f.wire.on(command, rule{kind: answer, reply: refusal(code, "Code")})
+	refuse := func(f *storetest.Fixture, command string, code int) {
+		f.Wire.On(command, storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(code, "Code")})
 	}
-	cases := map[string]func(*testing.T, *fixture, *browser){
-		"mongostore: a signing key has less than 32 bytes": func(t *testing.T, f *fixture, _ *browser) {
-			if _, err := mongostore.Open(t.Context(), f.cfg, signingKey[:31]); err != nil {
+	cases := map[string]func(*testing.T, *storetest.Fixture, *storetest.Browser){
+		"mongostore: a signing key has less than 32 bytes": func(t *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
+			if _, err := mongostore.Open(t.Context(), f.Cfg, storetest.SigningKey[:31]); err != nil {
 				t.Error(err)
 			}
 		},
-		"mongostore: no TTL index, so expired sessions are swept by this process": func(_ *testing.T, f *fixture, _ *browser) {
+		"mongostore: no TTL index, so expired sessions are swept by this process": func(_ *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
 			refuse(f, "createIndexes", 13)
 			refuse(f, "listIndexes", 13)
-			f.cfg.OwnerKey, f.cfg.Cleanup = "", mongostore.TTLIndex
-			f.open()
+			f.Cfg.OwnerKey, f.Cfg.Cleanup = "", mongostore.TTLIndex
+			f.Open()
 		},
-		"mongostore: no index for the owners of sessions, so listing them is slow": func(_ *testing.T, f *fixture, _ *browser) {
+		"mongostore: no index for the owners of sessions, so listing them is slow": func(_ *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
 			refuse(f, "createIndexes", 13)
 			refuse(f, "listIndexes", 13)
-			f.open()
+			f.Open()
 		},
-		"mongostore: index not made yet, it will be tried again": func(_ *testing.T, f *fixture, _ *browser) {
+		"mongostore: index not made yet, it will be tried again": func(_ *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
 			refuse(f, "createIndexes", 10107)
-			f.open()
+			f.Open()
 		},
-		"mongostore: expired sessions not deleted": func(_ *testing.T, f *fixture, b *browser) {
+		"mongostore: expired sessions not deleted": func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
 			refuse(f, "find", 13)
-			f.cfg.Cleanup = mongostore.Sweep
-			b.store = f.open()
-			b.cookies = map[string]string{}
-			b.login()
+			f.Cfg.Cleanup = mongostore.Sweep
+			b.Store = f.Open()
+			b.Cookies = map[string]string{}
+			b.Login()
 		},
-		"mongostore: session not removed yet, the deletion will be repeated": func(_ *testing.T, f *fixture, b *browser) {
+		"mongostore: session not removed yet, the deletion will be repeated": func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
 			refuse(f, "delete", 10107)
-			b.logout()
-			f.wire.heal()
-			eventually(f.t, "the deletion is repeated", func() bool { return len(f.documents()) == 0 })
+			b.Logout()
+			f.Wire.Heal()
+			storetest.Eventually(f.T, "the deletion is repeated", func() bool { return len(f.Documents()) == 0 })
 		},
-		"mongostore: session not removed, and the store is closed": func(t *testing.T, f *fixture, b *browser) {
+		"mongostore: session not removed, and the store is closed": func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
 			refuse(f, "delete", 10107)
-			if err := f.store.Close(t.Context()); err != nil {
+			if err := f.Store.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
-			b.logout()
+			b.Logout()
 		},
-		"mongostore: closed before all sessions were removed": func(t *testing.T, f *fixture, b *browser) {
+		"mongostore: closed before all sessions were removed": func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
 			refuse(f, "delete", 10107)
-			b.logout()
-			if err := f.store.Close(t.Context()); err != nil {
+			b.Logout()
+			if err := f.Store.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
 		},
-		"mongostore: damaged session left out of a list": func(t *testing.T, f *fixture, _ *browser) {
-			f.edit(setField("createdAt", "once"))
-			sessionsOf(t, f.store, "ada")
+		"mongostore: damaged session left out of a list": func(t *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
+			f.Edit(setField("createdAt", "once"))
+			storetest.SessionsOf(t, f.Store, "ada")
 		},
-		"mongostore: migrated session not removed from the store it came from": func(t *testing.T, f *fixture, b *browser) {
-			old := sessions.NewFilesystemStore(t.TempDir(), signingKey)
-			f.cfg.MigrateFrom = fullDisk{FilesystemStore: old}
-			b.store = f.open()
-			b.cookies = map[string]string{}
-			b.loginAt(old)
-			b.do(func(*sessions.Session) {})
+		"mongostore: migrated session not removed from the store it came from": func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			old := sessions.NewFilesystemStore(t.TempDir(), storetest.SigningKey)
+			f.Cfg.MigrateFrom = storetest.FullDisk{FilesystemStore: old}
+			b.Store = f.Open()
+			b.Cookies = map[string]string{}
+			b.LoginAt(old)
+			b.Do(func(*sessions.Session) {})
 		},
 	}
 	listed := warningsOfPage(t)
@@ -126,15 +129,15 @@ func TestWarningsAreSeen(t *testing.T) {
 		t.Run(strings.TrimPrefix(message, "mongostore: "), func(t *testing.T) {
 			t.Parallel()
 			seen := &records{}
-			f := setup(t, func(c *mongostore.Config) {
+			f := storetest.Setup(t, func(c *mongostore.Config) {
 				c.OwnerKey, c.Logger = "user", slog.New(seen)
 			})
-			b := f.browser()
+			b := f.Browser()
 			const secret = "4111111111111111"
-			b.do(func(s *sessions.Session) { s.Values["user"], s.Values["card"] = "ada", secret })
-			id, cookie := b.load().ID, b.cookies[name]
+			b.Do(func(s *sessions.Session) { s.Values["user"], s.Values["card"] = "ada", secret })
+			id, cookie := b.Load().ID, b.Cookies[storetest.Name]
 			provoke(t, f, b)
-			eventually(t, "the warning is logged", func() bool {
+			storetest.Eventually(t, "the warning is logged", func() bool {
 				return slices.ContainsFunc(seen.taken(), func(r slog.Record) bool { return r.Message == message })
 			})
 			for _, r := range seen.taken() {
@@ -148,7 +151,7 @@ func TestWarningsAreSeen(t *testing.T) {
 				if want, ok := listed[r.Message]; !ok || strings.Join(attributes, " ") != want || r.Level != slog.LevelWarn {
 					t.Errorf("%v with attributes %q, listed with %q: %s", r.Level, attributes, want, told)
 				}
-				for _, s := range []string{id, hashOf(id), cookie, secret, "ada"} {
+				for _, s := range []string{id, storetest.HashOf(id), cookie, secret, "ada"} {
 					if strings.Contains(told, s) {
 						t.Errorf("the log tells: %s", told)
 					}
@@ -175,27 +178,27 @@ func TestEndAllSessions(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
-			b := f.browser().login()
-			changing, idle := b.load(), b.load()
-			if err := end(t.Context(), f.coll); err != nil {
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+			b := f.Browser().Login()
+			changing, idle := b.Load(), b.Load()
+			if err := end(t.Context(), f.Coll); err != nil {
 				t.Fatal(err)
 			}
-			f.log.reset()
+			f.Log.Reset()
 			changing.Values["n"] = 1
-			if w, err := b.clone().save(changing); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
+			if w, err := b.Clone().Save(changing); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
 				t.Errorf("a change: %v, %v", err, w.Header())
 			}
-			if _, err := b.clone().save(idle); err != nil {
+			if _, err := b.Clone().Save(idle); err != nil {
 				t.Errorf("nothing to save: %v", err)
 			}
-			for _, store := range []*mongostore.Store{f.store, f.open()} {
-				other := b.clone()
-				if other.store = store; !other.load().IsNew {
+			for _, store := range []*mongostore.Store{f.Store, f.Open()} {
+				other := b.Clone()
+				if other.Store = store; !other.Load().IsNew {
 					t.Error("the cookie still works")
 				}
 			}
-			f.wantDocuments(0)
+			f.WantDocuments(0)
 		})
 	}
 }
@@ -203,37 +206,37 @@ func TestEndAllSessions(t *testing.T) {
 // TestDroppedIndexes: a running store does not make the indexes again, and EnsureIndexes does.
 func TestDroppedIndexes(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
-	if err := f.coll.Drop(t.Context()); err != nil {
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	if err := f.Coll.Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	f.browser().login()
-	if err := f.store.Close(t.Context()); err != nil { // waits for background work
+	f.Browser().Login()
+	if err := f.Store.Close(t.Context()); err != nil { // waits for background work
 		t.Fatal(err)
 	}
-	f.wantCommands("insert")
-	if err := f.store.EnsureIndexes(t.Context()); err != nil {
+	f.WantCommands("insert")
+	if err := f.Store.EnsureIndexes(t.Context()); err != nil {
 		t.Error(err)
 	}
-	f.wantCommands("createIndexes")
+	f.WantCommands("createIndexes")
 }
 
 // TestWithdrawnKeys: the documents of refused cookies stay, and work again with the key.
 func TestWithdrawnKeys(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	other, err := mongostore.Open(t.Context(), f.cfg, []byte("another key of at least 32 bytes"))
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	other, err := mongostore.Open(t.Context(), f.Cfg, []byte("another key of at least 32 bytes"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.log.reset()
+	f.Log.Reset()
 	var refused securecookie.Error
-	if session, err := other.Get(b.request(), name); !session.IsNew || !errors.As(err, &refused) {
+	if session, err := other.Get(b.Request(), storetest.Name); !session.IsNew || !errors.As(err, &refused) {
 		t.Errorf("new %t, %v", session.IsNew, err)
 	}
-	f.wantCommands()
-	if s := b.load(); s.Values["user"] != "ada" {
+	f.WantCommands()
+	if s := b.Load(); s.Values["user"] != "ada" {
 		t.Errorf("with the old key: %v", s.Values)
 	}
 }
@@ -241,31 +244,31 @@ func TestWithdrawnKeys(t *testing.T) {
 // TestEraseUser: RevokeAll also deletes what has expired.
 func TestEraseUser(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
-	f.browser().login()
-	f.expire()
-	f.browser().login()
-	if n, err := f.store.RevokeAll(t.Context(), "ada"); n != 2 || err != nil {
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	f.Browser().Login()
+	f.Expire()
+	f.Browser().Login()
+	if n, err := f.Store.RevokeAll(t.Context(), "ada"); n != 2 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 }
 
 // TestRestoredSession: a backup brings logged-out sessions back, so it must not be restored.
 func TestRestoredSession(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	cookies, backup := maps.Clone(b.cookies), f.document()
-	b.logout()
-	b.cookies = cookies
-	if !b.load().IsNew {
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	cookies, backup := maps.Clone(b.Cookies), f.Document()
+	b.Logout()
+	b.Cookies = cookies
+	if !b.Load().IsNew {
 		t.Fatal("not logged out")
 	}
-	if _, err := f.coll.InsertOne(t.Context(), backup); err != nil {
+	if _, err := f.Coll.InsertOne(t.Context(), backup); err != nil {
 		t.Fatal(err)
 	}
-	if b.load().IsNew {
+	if b.Load().IsNew {
 		t.Error("a restored session does not work: change the page")
 	}
 }
@@ -274,21 +277,21 @@ func TestRestoredSession(t *testing.T) {
 // renewal.
 func TestFieldsOfOthers(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	f.edit(setField("note", "by support"))
-	b.do(func(s *sessions.Session) { s.Values["n"] = 1 })
-	if v, err := f.document().LookupErr("note"); err != nil || v.StringValue() != "by support" {
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	f.Edit(setField("note", "by support"))
+	b.Do(func(s *sessions.Session) { s.Values["n"] = 1 })
+	if v, err := f.Document().LookupErr("note"); err != nil || v.StringValue() != "by support" {
 		t.Errorf("after a save: %v, %v", v, err)
 	}
-	session := b.load()
+	session := b.Load()
 	if len(session.Values) != 2 {
 		t.Errorf("values: %v", session.Values)
 	}
-	if _, err := b.renew(session); err != nil {
+	if _, err := b.Renew(session); err != nil {
 		t.Fatal(err)
 	}
-	if v, err := f.document().LookupErr("note"); err == nil {
+	if v, err := f.Document().LookupErr("note"); err == nil {
 		t.Errorf("after a renewal: %v", v)
 	}
 }
@@ -297,20 +300,20 @@ func TestFieldsOfOthers(t *testing.T) {
 // under way carries it over if rev was raised.
 func TestEditByHand(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	session := b.load()
-	f.edit(bson.D{
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	session := b.Load()
+	f.Edit(bson.D{
 		{Key: "$set", Value: bson.D{{Key: "values.plan", Value: "gold"}}},
 		{Key: "$inc", Value: bson.D{{Key: "rev", Value: 1}}},
 	})
-	if s := b.load(); s.Values["plan"] != "gold" {
+	if s := b.Load(); s.Values["plan"] != "gold" {
 		t.Errorf("values: %v", s.Values)
 	}
-	if _, err := b.renew(session); err != nil {
+	if _, err := b.Renew(session); err != nil {
 		t.Fatal(err)
 	}
-	if s := b.load(); s.Values["plan"] != "gold" || s.Values["user"] != "ada" {
+	if s := b.Load(); s.Values["plan"] != "gold" || s.Values["user"] != "ada" {
 		t.Errorf("after a renewal: %v", s.Values)
 	}
 }
@@ -319,11 +322,11 @@ func TestEditByHand(t *testing.T) {
 // this one work on each other's sessions; with two steps they would not.
 func TestRollingRotation(t *testing.T) {
 	t.Parallel()
-	oldKey, newKey := sealKey(t), sealKey(t)
+	oldKey, newKey := storetest.SealKey(t), storetest.SealKey(t)
 	oldSign, newSign := securecookie.GenerateRandomKey(32), securecookie.GenerateRandomKey(32)
-	f := setup(t)
+	f := storetest.Setup(t)
 	open := func(signing, sealing [][]byte) *mongostore.Store {
-		cfg := f.cfg
+		cfg := f.Cfg
 		cfg.SealKeys = sealing
 		store, err := mongostore.Open(t.Context(), cfg, signing...)
 		if err != nil {
@@ -332,18 +335,18 @@ func TestRollingRotation(t *testing.T) {
 		return store
 	}
 	steps := []*mongostore.Store{
-		open([][]byte{oldSign, blockKey}, [][]byte{oldKey}),
-		open([][]byte{oldSign, blockKey, newSign, blockKey}, [][]byte{oldKey, newKey}),
-		open([][]byte{newSign, blockKey, oldSign, blockKey}, [][]byte{newKey, oldKey}),
-		open([][]byte{newSign, blockKey}, [][]byte{newKey}),
+		open([][]byte{oldSign, storetest.BlockKey}, [][]byte{oldKey}),
+		open([][]byte{oldSign, storetest.BlockKey, newSign, storetest.BlockKey}, [][]byte{oldKey, newKey}),
+		open([][]byte{newSign, storetest.BlockKey, oldSign, storetest.BlockKey}, [][]byte{newKey, oldKey}),
+		open([][]byte{newSign, storetest.BlockKey}, [][]byte{newKey}),
 	}
 	for i := range steps[1:] {
-		b := f.browser()
-		b.store = steps[i]
-		b.login()
+		b := f.Browser()
+		b.Store = steps[i]
+		b.Login()
 		for n, store := range []*mongostore.Store{steps[i+1], steps[i], steps[i+1]} {
-			b.store = store
-			b.do(func(s *sessions.Session) {
+			b.Store = store
+			b.Do(func(s *sessions.Session) {
 				if s.Values["user"] != "ada" {
 					t.Errorf("step %d, visit %d: %v", i+1, n, s.Values)
 				}
@@ -354,14 +357,14 @@ func TestRollingRotation(t *testing.T) {
 	}
 
 	// One step too quick: the process that is still old meets a new cookie, and a new seal.
-	b := f.browser()
-	b.store = steps[2]
-	session := b.login().load()
-	b.store = steps[0]
-	if _, err := b.store.Get(b.request(), name); err == nil {
+	b := f.Browser()
+	b.Store = steps[2]
+	session := b.Login().Load()
+	b.Store = steps[0]
+	if _, err := b.Store.Get(b.Request(), storetest.Name); err == nil {
 		t.Error("an old process knows the new signing key")
 	}
-	if _, err := b.store.Fetch(t.Context(), name, session.ID); !errors.Is(err, mongostore.ErrCorrupt) {
+	if _, err := b.Store.Fetch(t.Context(), storetest.Name, session.ID); !errors.Is(err, mongostore.ErrCorrupt) {
 		t.Errorf("an old process knows the new seal key: %v", err)
 	}
 }
@@ -370,15 +373,15 @@ func TestRollingRotation(t *testing.T) {
 // written, and until then keep the expiry that they have.
 func TestLongerLife(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.Options = &sessions.Options{Path: "/", MaxAge: 3600} })
-	b := f.browser().login()
-	lenient := f.open()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Options = &sessions.Options{Path: "/", MaxAge: 3600} })
+	b := f.Browser().Login()
+	lenient := f.Open()
 	lenient.MaxAge(7200)
-	b.store = lenient
-	b.do(func(*sessions.Session) {})
-	wantTime(t, f.document(), "expiresAt", time.Now().Add(time.Hour))
-	b.do(func(s *sessions.Session) { s.Values["n"] = 1 })
-	wantTime(t, f.document(), "expiresAt", time.Now().Add(2*time.Hour))
+	b.Store = lenient
+	b.Do(func(*sessions.Session) {})
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(time.Hour))
+	b.Do(func(s *sessions.Session) { s.Values["n"] = 1 })
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(2*time.Hour))
 }
 
 // TestTraces: a monitor of the driver finds the values of the request's context, so that a tracer
@@ -388,7 +391,7 @@ func TestTraces(t *testing.T) {
 	type traceKey struct{}
 	var mu sync.Mutex
 	traced := map[string]any{}
-	client, err := mongo.Connect(options.Client().ApplyURI(server(t).uri).SetMonitor(&event.CommandMonitor{
+	client, err := mongo.Connect(options.Client().ApplyURI(storetest.Server(t).URI).SetMonitor(&event.CommandMonitor{
 		Started: func(ctx context.Context, e *event.CommandStartedEvent) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -399,21 +402,21 @@ func TestTraces(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
-	f := setup(t)
-	store, err := mongostore.New(client.Database(f.cfg.Database).Collection(f.cfg.Collection), signingKey)
+	f := storetest.Setup(t)
+	store, err := mongostore.New(client.Database(f.Cfg.Database).Collection(f.Cfg.Collection), storetest.SigningKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := f.browser()
+	b := f.Browser()
 	for _, change := range []func(*sessions.Session){
 		func(s *sessions.Session) { s.Values["n"] = 1 },
 		func(s *sessions.Session) { s.Values["n"] = 2 },
 		func(s *sessions.Session) { s.Options.MaxAge = -1 },
 	} {
 		w := httptest.NewRecorder()
-		r := b.request()
+		r := b.Request()
 		r = r.WithContext(context.WithValue(r.Context(), traceKey{}, "trace"))
-		session, err := store.Get(r, name)
+		session, err := store.Get(r, storetest.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -421,7 +424,7 @@ func TestTraces(t *testing.T) {
 		if err := session.Save(r, w); err != nil {
 			t.Fatal(err)
 		}
-		b.receive(w)
+		b.Receive(w)
 	}
 	if err := store.Close(t.Context()); err != nil {
 		t.Error(err)
@@ -456,15 +459,15 @@ func TestSupportCommands(t *testing.T) {
 		}
 		return strings.TrimSpace(string(out))
 	}
-	f := setup(t)
+	f := storetest.Setup(t)
 	for range 20 { // the signature's bytes differ
-		b := f.browser().login()
-		id := b.load().ID
+		b := f.Browser().Login()
+		id := b.Load().ID
 		key := run(scripts[0][1], "id", id)
-		if n, err := f.coll.CountDocuments(t.Context(), bson.D{{Key: "_id", Value: key}}); n != 1 || err != nil {
+		if n, err := f.Coll.CountDocuments(t.Context(), bson.D{{Key: "_id", Value: key}}); n != 1 || err != nil {
 			t.Errorf("%d documents with the _id %q, %v", n, key, err)
 		}
-		if got := run(scripts[1][1], "cookie", b.cookies[name]); got != id {
+		if got := run(scripts[1][1], "cookie", b.Cookies[storetest.Name]); got != id {
 			t.Errorf("ID: %q, want %q", got, id)
 		}
 	}
@@ -474,17 +477,17 @@ func TestSupportCommands(t *testing.T) {
 // names it; all other methods are those of the store inside.
 func TestWrapper(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
 	saves := 0
-	store := counting{f.store, &saves}
-	b := f.browser()
-	r, w := b.request(), httptest.NewRecorder()
-	session, err := store.Get(r, name)
+	store := counting{f.Store, &saves}
+	b := f.Browser()
+	r, w := b.Request(), httptest.NewRecorder()
+	session, err := store.Get(r, storetest.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	session.Values["user"] = "ada"
-	if again, err := store.Get(r, name); again != session || err != nil {
+	if again, err := store.Get(r, storetest.Name); again != session || err != nil {
 		t.Errorf("another session in one request: %v", err)
 	}
 	if err := session.Save(r, w); err != nil {
@@ -496,8 +499,8 @@ func TestWrapper(t *testing.T) {
 	if saves != 2 {
 		t.Errorf("%d saves went through the wrapper, want 2", saves)
 	}
-	b.receive(w)
-	if err := store.Renew(b.request(), httptest.NewRecorder(), session); err != nil {
+	b.Receive(w)
+	if err := store.Renew(b.Request(), httptest.NewRecorder(), session); err != nil {
 		t.Error(err)
 	}
 	if n, err := store.RevokeAll(t.Context(), "ada"); n != 1 || err != nil {

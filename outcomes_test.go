@@ -24,6 +24,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // What happens when something goes wrong between the store and the database: each
@@ -135,68 +136,68 @@ type fault struct {
 	standalone, replicaSet string
 }
 
-func onWire(r rule) func(*cell) {
+func onWire(r storetest.Rule) func(*cell) {
 	return func(c *cell) {
 		own := r
-		own.skip = c.op.nth
-		c.f.wire.on(c.op.command, own)
+		own.Skip = c.op.nth
+		c.f.Wire.On(c.op.command, own)
 	}
 }
 
-func byScript(l line) func(*cell) {
+func byScript(l storetest.Line) func(*cell) {
 	return func(c *cell) {
 		own := l
-		own.skip = c.op.nth
-		c.server.on(c.op.command, own)
+		own.Skip = c.op.nth
+		c.server.On(c.op.command, own)
 	}
 }
 
 var faultsToInject = []fault{
 	{
-		name: "away", waits: true, inject: onWire(rule{kind: refuse, away: true}),
+		name: "away", waits: true, inject: onWire(storetest.Rule{Kind: storetest.Refuse, Away: true}),
 		text:       "The server goes away before the command, and stays away: connections are refused",
 		standalone: "nnnnwn-nnd-nnl",
 		replicaSet: "nnnnwn-nnd-nnl",
 	},
 	{
-		name: "cut before", inject: onWire(rule{kind: refuse, once: true}),
+		name: "cut before", inject: onWire(storetest.Rule{Kind: storetest.Refuse, Once: true}),
 		text:       "The connection breaks before the command",
 		standalone: "dnnnwn-ndd-nnl",
 		replicaSet: "dddddd-ddd-dnl",
 	},
 	{
-		name: "answer lost", inject: onWire(rule{kind: loseAnswer, once: true}),
+		name: "answer lost", inject: onWire(storetest.Rule{Kind: storetest.LoseAnswer, Once: true}),
 		text:       "The connection breaks before the answer",
 		standalone: "dnllwl-ndd-lll",
 		replicaSet: "dddddd-ddd-dll",
 	},
 	{
-		name: "answer lost and away", waits: true, inject: onWire(rule{kind: loseAnswer, once: true, away: true}),
+		name: "answer lost and away", waits: true, inject: onWire(storetest.Rule{Kind: storetest.LoseAnswer, Once: true, Away: true}),
 		text:       "The connection breaks before the answer, and the server stays away",
 		standalone: "nnllwl-ned-lll",
 		replicaSet: "nnllwl-ned-lll",
 	},
 	{
-		name: "black hole", waits: true, inject: onWire(rule{kind: blackHole, once: true}),
+		name: "black hole", waits: true, inject: onWire(storetest.Rule{Kind: storetest.BlackHole, Once: true}),
 		text:       "Nothing passes any more, and nothing is refused",
 		standalone: "nnnnwn-nnd-nnl",
 		replicaSet: "nnnnwn-nnd-nnl",
 	},
 	{
-		name: "slow", inject: onWire(rule{kind: slow}),
+		name: "slow", inject: onWire(storetest.Rule{Kind: storetest.Slow}),
 		text:       "The network is slow",
 		standalone: "dddddd-ddd-ddd",
 		replicaSet: "dddddd-ddd-ddd",
 	},
 	{
-		name: "throttled", inject: onWire(rule{kind: throttle}),
+		name: "throttled", inject: onWire(storetest.Rule{Kind: storetest.Throttle}),
 		text:       "Bytes trickle, in both directions",
 		standalone: "dddddd-ddd-ddd",
 		replicaSet: "dddddd-ddd-ddd",
 	},
 	{
 		name: "late answer", waits: true,
-		inject: func(c *cell) { byScript(line{once: true, apply: true, gate: c.gate})(c) },
+		inject: func(c *cell) { byScript(storetest.Line{Once: true, Apply: true, Gate: c.gate})(c) },
 		text:   "The answer comes after `Timeout`",
 		// What the driver has given up it does not repeat.
 		standalone: "nnllwl-ndd-lll",
@@ -206,7 +207,7 @@ var faultsToInject = []fault{
 		name: "late command", waits: true,
 		inject: func(c *cell) {
 			c.delivered = make(chan struct{}, 1)
-			onWire(rule{kind: late, once: true, gate: c.gate, seen: c.delivered})(c)
+			onWire(storetest.Rule{Kind: storetest.Late, Once: true, Gate: c.gate, Seen: c.delivered})(c)
 		},
 		text:       "The command itself reaches the server after `Timeout`, and after all that the store did about it",
 		standalone: "nollwl-odd-lll",
@@ -216,7 +217,7 @@ var faultsToInject = []fault{
 		name: "visitor leaves",
 		inject: func(c *cell) {
 			seen := make(chan struct{}, 1)
-			byScript(line{once: true, apply: true, seen: seen, gate: c.gate})(c)
+			byScript(storetest.Line{Once: true, Apply: true, Seen: seen, Gate: c.gate})(c)
 			go func() {
 				<-seen
 				c.leave()
@@ -230,114 +231,114 @@ var faultsToInject = []fault{
 		replicaSet: "nnlldl-ddd-lll",
 	},
 	{
-		name: "half-closed by the server", inject: onWire(rule{kind: endReplies, once: true}),
+		name: "half-closed by the server", inject: onWire(storetest.Rule{Kind: storetest.EndReplies, Once: true}),
 		text:       "The server closes its side of the connection after the command",
 		standalone: "dnllwl-ndd-lll",
 		replicaSet: "dddddd-ddd-dll",
 	},
 	{
-		name: "half-closed by the client", inject: onWire(rule{kind: endRequests, once: true}),
+		name: "half-closed by the client", inject: onWire(storetest.Rule{Kind: storetest.EndRequests, Once: true}),
 		text: "The client's side of the connection is closed after the command",
 		// The next command on that connection finds it broken.
 		standalone: "dddddd-ddd-dld",
 		replicaSet: "dddddd-ddd-dld",
 	},
 	{
-		name: "garbage", inject: onWire(rule{kind: garble, once: true}),
+		name: "garbage", inject: onWire(storetest.Rule{Kind: storetest.Garble, Once: true}),
 		text:       "The answer is no message of the protocol",
 		standalone: "dnllwl-ndd-lll",
 		replicaSet: "dddddd-ddd-dll",
 	},
 	{
-		name: "torn document", inject: onWire(rule{kind: damage, once: true}),
+		name: "torn document", inject: onWire(storetest.Rule{Kind: storetest.Damage, Once: true}),
 		text: "The answer's document is cut short",
 		// The driver takes this for its own failure, and repeats nothing.
 		standalone: "nnllwl-ndd-lll",
 		replicaSet: "nnllwl-ndd-lll",
 	},
 	{
-		name: "another's answer", inject: onWire(rule{kind: misaddress, once: true}),
+		name: "another's answer", inject: onWire(storetest.Rule{Kind: storetest.Misaddress, Once: true}),
 		text:       "The answer names another command (the driver does not look)",
 		standalone: "dddddd-ddd-ddd",
 		replicaSet: "dddddd-ddd-ddd",
 	},
 	{
 		name: "not the primary", inject: func(c *cell) {
-			reply := notPrimary
-			if c.server.set == "" {
-				reply = refusal(10107, "NotWritablePrimary")
+			reply := storetest.NotPrimary
+			if c.server.Set == "" {
+				reply = storetest.Refusal(10107, "NotWritablePrimary")
 			}
-			byScript(line{once: true, reply: reply})(c)
+			byScript(storetest.Line{Once: true, Reply: reply})(c)
 		},
 		text:       "NotWritablePrimary (10107), once",
 		standalone: "dnnnwn-nnd-nnl",
 		replicaSet: "dddddd-ddd-dnl",
 	},
 	{
-		name: "election", inject: byScript(line{once: true, reply: steppedNow, steps: true, elect: true}),
+		name: "election", inject: byScript(storetest.Line{Once: true, Reply: storetest.SteppedNow, Steps: true, Elect: true}),
 		text:       "PrimarySteppedDown (189), and a new primary in time",
 		replicaSet: "dddddd-ddd-dnl",
 	},
 	{
-		name: "no primary", waits: true, inject: byScript(line{once: true, reply: steppedNow, steps: true}),
+		name: "no primary", waits: true, inject: byScript(storetest.Line{Once: true, Reply: storetest.SteppedNow, Steps: true}),
 		text:       "PrimarySteppedDown (189), and no new primary in time",
 		replicaSet: "nnnnwn-nnd-nnl",
 	},
 	{
-		name: "failover", waits: true, inject: byScript(line{once: true, apply: true, cut: true, steps: true}),
+		name: "failover", waits: true, inject: byScript(storetest.Line{Once: true, Apply: true, Cut: true, Steps: true}),
 		text:       "The primary carries the command out and steps down without an answer; no new primary in time",
 		replicaSet: "nnllwl-ned-lll",
 	},
 	{
-		name: "failover, unnoticed", waits: true, inject: byScript(line{apply: true, cut: true, then: &line{reply: notPrimary}}),
+		name: "failover, unnoticed", waits: true, inject: byScript(storetest.Line{Apply: true, Cut: true, Then: &storetest.Line{Reply: storetest.NotPrimary}}),
 		text: "The primary carries the command out, the connection breaks, and what the driver sends then is answered with 10107 until `Timeout`",
 		// That answer is about the repetition, and says nothing of the first attempt.
 		replicaSet: "nnllwl-ndd-lll",
 	},
 	{
-		name: "write concern", inject: byScript(line{once: true, apply: true, reply: bson.D{wtimeout}}),
+		name: "write concern", inject: byScript(storetest.Line{Once: true, Apply: true, Reply: bson.D{storetest.WTimeout}}),
 		text:       "Carried out, but not on as many members as asked for: write concern error 64",
 		standalone: ".nllwl-ndd-lll",
 		replicaSet: ".nllwl-ndd-lll",
 	},
 	{
-		name: "write concern, shutting down", inject: byScript(line{once: true, apply: true, reply: bson.D{
-			{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: 91}, {Key: "codeName", Value: "ShutdownInProgress"}, {Key: "errmsg", Value: "shutting down"}}}, retryable,
+		name: "write concern, shutting down", inject: byScript(storetest.Line{Once: true, Apply: true, Reply: bson.D{
+			{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: 91}, {Key: "codeName", Value: "ShutdownInProgress"}, {Key: "errmsg", Value: "shutting down"}}}, storetest.Retryable,
 		}}),
 		text:       "Carried out, but the server is shutting down: write concern error 91, to be repeated",
 		replicaSet: ".ddddd-ddd-dll",
 	},
 	{
-		name: "duplicate key", inject: byScript(line{once: true, reply: bson.D{
+		name: "duplicate key", inject: byScript(storetest.Line{Once: true, Reply: bson.D{
 			{Key: "ok", Value: 1},
 			{Key: "n", Value: 0},
-			{Key: "writeErrors", Value: bson.A{bson.D{{Key: "index", Value: 0}, {Key: "code", Value: 11000}, {Key: "errmsg", Value: "E11000 duplicate key error dup key: { card: " + cardNumber + " }"}}}},
+			{Key: "writeErrors", Value: bson.A{bson.D{{Key: "index", Value: 0}, {Key: "code", Value: 11000}, {Key: "errmsg", Value: "E11000 duplicate key error dup key: { card: " + storetest.CardNumber + " }"}}}},
 		}}),
 		text:       "A duplicate key (11000)",
 		standalone: ".nnnwn-nnd-nnl",
 		replicaSet: ".nnnwn-nnd-nnl",
 	},
 	{
-		name: "unauthorized", inject: byScript(line{reply: quoting(13, "Unauthorized")}),
+		name: "unauthorized", inject: byScript(storetest.Line{Reply: storetest.Quoting(13, "Unauthorized")}),
 		text:       "Unauthorized (13), to every such command",
 		standalone: "nnnnwn-nnd-nnl",
 		replicaSet: "nnnnwn-nnd-nnl",
 	},
 	{
-		name: "not implemented", inject: byScript(line{reply: quoting(238, "NotImplemented")}),
+		name: "not implemented", inject: byScript(storetest.Line{Reply: storetest.Quoting(238, "NotImplemented")}),
 		text:       "NotImplemented (238), to every such command",
 		standalone: "nnnnwn-nnd-nnl",
 		replicaSet: "nnnnwn-nnd-nnl",
 	},
 	{
-		name: "time limit", inject: byScript(line{once: true, reply: quoting(50, "MaxTimeMSExpired")}),
+		name: "time limit", inject: byScript(storetest.Line{Once: true, Reply: storetest.Quoting(50, "MaxTimeMSExpired")}),
 		text: "MaxTimeMSExpired (50), once",
 		// Not known to be undone, so a renewal asks.
 		standalone: "nnnnwn-ndd-nnl",
 		replicaSet: "nnnnwn-ndd-nnl",
 	},
 	{
-		name: "no code", inject: byScript(line{once: true, reply: bson.D{{Key: "ok", Value: 0}, {Key: "errmsg", Value: "cannot do that to " + cardNumber}}}),
+		name: "no code", inject: byScript(storetest.Line{Once: true, Reply: bson.D{{Key: "ok", Value: 0}, {Key: "errmsg", Value: "cannot do that to " + storetest.CardNumber}}}),
 		text:       "An error without a code, as from a proxy",
 		standalone: "nnnnwn-nnd-nnl",
 		replicaSet: "nnnnwn-nnd-nnl",
@@ -347,7 +348,7 @@ var faultsToInject = []fault{
 // TestOutcomes is the table.
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
-	server(t)
+	storetest.Server(t)
 	sum := &tally{letters: map[string]string{}, careless: map[string]outcome{}, indexes: map[string][]string{}}
 	// Cells that wait for a timeout need no processor meanwhile.
 	waiting, busy := make(chan struct{}, 32), make(chan struct{}, 4)
@@ -465,24 +466,20 @@ func (s *tally) add(where, letter string, c *cell) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.letters[where] = letter
-	s.faults += c.f.wire.count() + c.server.count()
+	s.faults += c.f.Wire.Count() + c.server.Count()
 	s.longest = max(s.longest, c.took)
 }
-
-// slack is what a busy machine may take on top of what a call waits for. It is less than a
-// Timeout that is doubled twice adds.
-const slack = 2500 * time.Millisecond
 
 // cell is one operation in the face of one fault.
 type cell struct {
 	t      *testing.T
 	fault  *fault
 	op     *operation
-	f      *fixture
-	server *scripted
+	f      *storetest.Fixture
+	server *storetest.Scripted
 
-	b       *browser // of the visitor
-	other   *browser // as it was before, at another process of the application
+	b       *storetest.Browser // of the visitor
+	other   *storetest.Browser // as it was before, at another process of the application
 	session *sessions.Session
 	stale   *sessions.Session // loaded there before
 	oldID   string
@@ -506,34 +503,36 @@ func newCell(t *testing.T, fault *fault, op *operation, set string) *cell {
 	t.Cleanup(c.leave)
 	// Another process of the application. It has the time for all that is not under
 	// test, however busy the machine.
-	c.f, c.server = setupScripted(t, set, func(cfg *mongostore.Config) {
+	c.f, c.server = storetest.SetupScripted(t, set, func(cfg *mongostore.Config) {
 		if strings.HasPrefix(op.name, "revokeAll") {
 			cfg.OwnerKey = "user"
 		}
 	})
-	c.b = c.f.browser()
+	c.b = c.f.Browser()
 	if op.name != "create" {
-		c.b.do(func(s *sessions.Session) { s.Values["user"], s.Values["card"], s.Values["n"] = "ada", cardNumber, 1 })
+		c.b.Do(func(s *sessions.Session) {
+			s.Values["user"], s.Values["card"], s.Values["n"] = "ada", storetest.CardNumber, 1
+		})
 	}
 	if op.name == "touch" {
-		c.f.edit(setDate("seenAt", time.Now().Add(-time.Hour)))
+		c.f.Edit(storetest.SetDate("seenAt", time.Now().Add(-time.Hour)))
 	}
-	c.other = c.b.clone()
-	c.stale = c.other.load()
-	timeout := patience
+	c.other = c.b.Clone()
+	c.stale = c.other.Load()
+	timeout := storetest.Patience
 	if fault.waits {
-		timeout = soon
+		timeout = storetest.Soon
 	}
 	if fault.careless {
-		c.f.cfg.Client = c.server.client(c.f, func(o *options.ClientOptions) { o.SetWriteConcern(writeconcern.Unacknowledged()) })
+		c.f.Cfg.Client = c.server.Client(c.f, func(o *options.ClientOptions) { o.SetWriteConcern(writeconcern.Unacknowledged()) })
 	}
-	c.f.store = c.f.openWith(timeout)
-	c.b.store = c.f.store
+	c.f.Store = c.f.OpenWith(timeout)
+	c.b.Store = c.f.Store
 	c.session = c.patientLoad(c.b)
 	c.oldID = c.session.ID
 	switch op.name {
 	case "create":
-		c.session.Values["user"], c.session.Values["card"], c.session.Values["n"] = "ada", cardNumber, 2
+		c.session.Values["user"], c.session.Values["card"], c.session.Values["n"] = "ada", storetest.CardNumber, 2
 	case "logout":
 		c.session.Options.MaxAge = -1
 	case "update", "persist", "renew insert", "renew mark", "renew delete":
@@ -544,10 +543,10 @@ func newCell(t *testing.T, fault *fault, op *operation, set string) *cell {
 
 // patientLoad is a load on a machine that may be busier than Timeout allows, or over
 // connections that have yet to recover.
-func (c *cell) patientLoad(b *browser) (session *sessions.Session) {
-	eventually(c.t, "the session can be loaded", func() bool {
+func (c *cell) patientLoad(b *storetest.Browser) (session *sessions.Session) {
+	storetest.Eventually(c.t, "the session can be loaded", func() bool {
 		var err error
-		session, err = b.store.New(b.request(), name)
+		session, err = b.Store.New(b.Request(), storetest.Name)
 		return err == nil
 	})
 	return session
@@ -555,10 +554,10 @@ func (c *cell) patientLoad(b *browser) (session *sessions.Session) {
 
 // The operations.
 
-func (c *cell) request() *http.Request { return c.b.request().WithContext(c.ctx) }
+func (c *cell) request() *http.Request { return c.b.Request().WithContext(c.ctx) }
 
 func (c *cell) load() error {
-	session, err := c.f.store.New(c.request(), name)
+	session, err := c.f.Store.New(c.request(), storetest.Name)
 	if err == nil {
 		if session.IsNew || session.Values["n"] != 1 {
 			c.t.Errorf("loaded: %v", session.Values)
@@ -570,23 +569,26 @@ func (c *cell) load() error {
 	}
 	// What could not be loaded cannot be saved.
 	session.Values["user"] = "nobody"
-	if errSave := c.f.store.Save(c.b.request(), c.w, session); !errors.Is(errSave, away) {
+	if errSave := c.f.Store.Save(c.b.Request(), c.w, session); !errors.Is(errSave, away) {
 		c.t.Errorf("the save of what could not be loaded: %v", errSave)
 	}
 	return err
 }
 
-func (c *cell) save() error   { return c.f.store.Save(c.request(), c.w, c.session) }
-func (c *cell) renew() error  { return c.f.store.Renew(c.request(), c.w, c.session) }
-func (c *cell) remove() error { return c.f.store.Remove(c.ctx, c.session) }
-func (c *cell) revoke() error { return c.f.store.Revoke(c.ctx, hashOf(c.oldID)) }
+func (c *cell) save() error { return c.f.Store.Save(c.request(), c.w, c.session) }
+
+func (c *cell) renew() error { return c.f.Store.Renew(c.request(), c.w, c.session) }
+
+func (c *cell) remove() error { return c.f.Store.Remove(c.ctx, c.session) }
+
+func (c *cell) revoke() error { return c.f.Store.Revoke(c.ctx, storetest.HashOf(c.oldID)) }
 
 func (c *cell) persist() error {
-	return c.f.store.Persist(c.ctx, c.session)
+	return c.f.Store.Persist(c.ctx, c.session)
 }
 
 func (c *cell) revokeAll() error {
-	_, err := c.f.store.RevokeAll(c.ctx, "ada")
+	_, err := c.f.Store.RevokeAll(c.ctx, "ada")
 	return err
 }
 
@@ -594,10 +596,10 @@ func (c *cell) revokeAll() error {
 // returns the letter of what it saw. What is wanted it needs to know what to wait for.
 func (c *cell) run(want string) string {
 	var got outcome
-	c.logged = len(c.f.text.String())
+	c.logged = len(c.f.Text.String())
 	c.fault.inject(c)
 	err := c.call()
-	if c.f.wire.count()+c.server.count() == 0 {
+	if c.f.Wire.Count()+c.server.Count() == 0 {
 		c.t.Errorf("the fault has hit nothing: no %s was sent", c.op.command)
 	}
 	if c.t.Failed() {
@@ -624,8 +626,8 @@ func (c *cell) run(want string) string {
 	if c.delivered == nil {
 		c.open()
 	}
-	c.f.wire.heal()
-	c.server.heal()
+	c.f.Wire.Heal()
+	c.server.Heal()
 	got.next = c.next()
 	c.settle(want, &got)
 	if c.delivered != nil {
@@ -645,8 +647,8 @@ func (c *cell) run(want string) string {
 	}
 	c.atRest(got)
 	c.again(got)
-	for _, told := range []string{c.f.text.String(), fmt.Sprint(err)} {
-		for _, secret := range []string{c.oldID, c.session.ID, fresh, cardNumber} {
+	for _, told := range []string{c.f.Text.String(), fmt.Sprint(err)} {
+		for _, secret := range []string{c.oldID, c.session.ID, fresh, storetest.CardNumber} {
 			if secret != "" && strings.Contains(told, secret) {
 				c.t.Errorf("an ID or a value is told: %s", told)
 			}
@@ -657,7 +659,7 @@ func (c *cell) run(want string) string {
 
 // settle lets the store's work in the background come to its end.
 func (c *cell) settle(want string, got *outcome) {
-	deadline := time.After(patience)
+	deadline := time.After(storetest.Patience)
 	for c.stored() != c.op.results[want].stored && c.delivered == nil {
 		select {
 		case <-time.After(5 * time.Millisecond):
@@ -667,13 +669,13 @@ func (c *cell) settle(want string, got *outcome) {
 		break
 	}
 	got.warned = c.warned() // before there is a warning about Close
-	if err := c.f.store.Close(context.WithoutCancel(c.t.Context())); err != nil {
+	if err := c.f.Store.Close(context.WithoutCancel(c.t.Context())); err != nil {
 		c.t.Error(err)
 	}
 }
 
 // warned tells whether there was a warning since the fault.
-func (c *cell) warned() bool { return strings.Contains(c.f.text.String()[c.logged:], "level=WARN") }
+func (c *cell) warned() bool { return strings.Contains(c.f.Text.String()[c.logged:], "level=WARN") }
 
 func (c *cell) open() { c.opened.Do(func() { close(c.gate) }) }
 
@@ -693,25 +695,25 @@ func (c *cell) call() error {
 	var err error
 	select {
 	case err = <-done:
-	case <-time.After(patience):
-		c.t.Errorf("no return within %v", patience)
+	case <-time.After(storetest.Patience):
+		c.t.Errorf("no return within %v", storetest.Patience)
 		c.open()
-		c.f.wire.refuseAll()
-		c.f.wire.heal()
-		c.server.heal()
+		c.f.Wire.RefuseAll()
+		c.f.Wire.Heal()
+		c.server.Heal()
 		err = <-done
 	}
 	c.took = time.Since(start)
-	c.b.receive(c.w)
+	c.b.Receive(c.w)
 	return err
 }
 
 // limit is what the call may take, on a busy machine: Timeout for each command that waits.
 func (c *cell) limit() time.Duration {
 	if !c.fault.waits {
-		return patience
+		return storetest.Patience
 	}
-	return time.Duration(max(c.op.stalls, 1))*soon + slack
+	return time.Duration(max(c.op.stalls, 1))*storetest.Soon + storetest.Slack
 }
 
 func (c *cell) slow() bool { return c.took > c.limit() }
@@ -728,7 +730,7 @@ func (c *cell) cookie() (kind, id string) {
 	case cookies[0].MaxAge < 0:
 		return "expired", ""
 	}
-	if err := securecookie.DecodeMulti(name, cookies[0].Value, &id, c.f.store.Codecs...); err != nil {
+	if err := securecookie.DecodeMulti(storetest.Name, cookies[0].Value, &id, c.f.Store.Codecs...); err != nil {
 		c.t.Errorf("cookie: %v", err)
 	}
 	if id == c.oldID {
@@ -744,11 +746,11 @@ func (c *cell) atOnce(err error, id string) {
 		c.t.Errorf("a cookie along with the error %v", err)
 	}
 	docs := map[string]bson.Raw{}
-	for _, doc := range c.f.documents() {
+	for _, doc := range c.f.Documents() {
 		docs[doc.Lookup("_id").StringValue()] = doc
 	}
 	if id != "" {
-		doc := docs[hashOf(id)]
+		doc := docs[storetest.HashOf(id)]
 		switch {
 		case doc == nil:
 			c.t.Error("a cookie for what is not stored")
@@ -763,7 +765,7 @@ func (c *cell) atOnce(err error, id string) {
 	if err != nil {
 		return
 	}
-	old := docs[hashOf(c.oldID)]
+	old := docs[storetest.HashOf(c.oldID)]
 	switch {
 	case strings.HasPrefix(c.op.name, "renew") && old != nil && old.Lookup("movedTo").Type == 0:
 		c.t.Error("success is reported, and the old ID works")
@@ -786,10 +788,10 @@ func (c *cell) next() string {
 // stored says what the collection holds.
 func (c *cell) stored() string {
 	var kinds []string
-	for _, doc := range c.f.documents() {
+	for _, doc := range c.f.Documents() {
 		kind := "old"
 		switch {
-		case doc.Lookup("_id").StringValue() != hashOf(c.oldID):
+		case doc.Lookup("_id").StringValue() != storetest.HashOf(c.oldID):
 			kind = "fresh"
 		case doc.Lookup("movedTo").Type != 0:
 			kind = "dead"
@@ -818,8 +820,8 @@ func (c *cell) atRest(got outcome) {
 	c.stale.Values["stale"] = true
 	var w *httptest.ResponseRecorder
 	var err error
-	eventually(c.t, "a request from before can save", func() bool {
-		w, err = c.other.save(c.stale)
+	storetest.Eventually(c.t, "a request from before can save", func() bool {
+		w, err = c.other.Save(c.stale)
 		return !errors.Is(err, away)
 	})
 	if old.IsNew {
@@ -828,11 +830,11 @@ func (c *cell) atRest(got outcome) {
 		}
 	} else {
 		after := c.patientLoad(c.other)
-		if err != nil || after.Values["stale"] != true || after.Values["n"] != old.Values["n"] || after.Values["card"] != cardNumber {
+		if err != nil || after.Values["stale"] != true || after.Values["n"] != old.Values["n"] || after.Values["card"] != storetest.CardNumber {
 			c.t.Errorf("after a request from before that saved with %v: %v", err, after.Values)
 		}
 	}
-	if n, want := len(c.f.documents()), len(strings.Fields(got.stored)); n != want {
+	if n, want := len(c.f.Documents()), len(strings.Fields(got.stored)); n != want {
 		c.t.Errorf("%d documents in the end, want %d", n, want)
 	}
 }
@@ -845,13 +847,13 @@ func (c *cell) again(failed outcome) {
 	c.ctx = c.t.Context()
 	var err error
 	attempts := 0
-	eventually(c.t, "it can be done again", func() bool {
+	storetest.Eventually(c.t, "it can be done again", func() bool {
 		attempts++
 		c.w = httptest.NewRecorder()
 		err = c.op.do(c)
 		return !errors.Is(err, away)
 	})
-	c.b.receive(c.w)
+	c.b.Receive(c.w)
 	leftovers := 0
 	switch failed.stored {
 	case "dead":
@@ -876,7 +878,7 @@ func (c *cell) again(failed outcome) {
 		c.t.Errorf("the next request, after it was done again: %s, want %s", next, want)
 	}
 	if attempts == 1 { // or a store that is closed may not have taken back an attempt
-		c.f.wantDocuments(documents)
+		c.f.WantDocuments(documents)
 	}
 }
 
@@ -906,7 +908,7 @@ var unacknowledgedWrites = []struct {
 // runCareless does the operation with a store whose writes are unacknowledged.
 func (c *cell) runCareless(want outcome) outcome {
 	var got outcome
-	c.logged = len(c.f.text.String())
+	c.logged = len(c.f.Text.String())
 	err := c.call()
 	if err != nil {
 		got.err = errNoWish
@@ -917,7 +919,7 @@ func (c *cell) runCareless(want outcome) outcome {
 	got.cookie, _ = c.cookie()
 	// What was sent may still be on its way.
 	const longEnough = 10
-	for steady, deadline := 0, time.Now().Add(patience); steady < longEnough && time.Now().Before(deadline); {
+	for steady, deadline := 0, time.Now().Add(storetest.Patience); steady < longEnough && time.Now().Before(deadline); {
 		if steady++; c.stored() != want.stored {
 			steady = 0
 		}
@@ -933,7 +935,7 @@ func (c *cell) runCareless(want outcome) outcome {
 // indexFault is an answer to the command that makes the TTL index.
 type indexFault struct {
 	text   string // on the page
-	rule   rule
+	rule   storetest.Rule
 	theirs bson.A // the indexes that there are; nil if they cannot be listed
 	swept  bool   // the store deletes expired sessions itself
 }
@@ -946,11 +948,11 @@ var indexFaults = []indexFault{
 	{"Unauthorized (13)", refusing(13, "Unauthorized"), nil, true},
 	{"Unauthorized (13), but somebody else has made the index", refusing(13, "Unauthorized"), expiryIndex(bson.E{Key: "expireAfterSeconds", Value: 0}), false},
 	{"NotImplemented (238)", refusing(238, "NotImplemented"), nil, true},
-	{"None: the connection breaks", rule{kind: refuse}, nil, false},
+	{"None: the connection breaks", storetest.Rule{Kind: storetest.Refuse}, nil, false},
 }
 
-func refusing(code int, codeName string) rule {
-	return rule{kind: answer, reply: refusal(code, codeName)}
+func refusing(code int, codeName string) storetest.Rule {
+	return storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(code, codeName)}
 }
 
 func expiryIndex(rest ...bson.E) bson.A {
@@ -962,32 +964,32 @@ var logMessage = regexp.MustCompile(`level=WARN msg="mongostore: ([^"]*)"`)
 // run returns the words of the page: what Open and EnsureIndexes return, what the first save
 // of a store from New returns, the warning, and what becomes of expired sessions.
 func (i *indexFault) run(t *testing.T) []string {
-	f := setup(t)
-	f.wire.on("createIndexes", i.rule)
-	f.wire.on("listIndexes", refusing(13, "Unauthorized"))
+	f := storetest.Setup(t)
+	f.Wire.On("createIndexes", i.rule)
+	f.Wire.On("listIndexes", refusing(13, "Unauthorized"))
 	if i.theirs != nil {
-		f.wire.on("listIndexes", rule{kind: answer, reply: bson.D{{Key: "ok", Value: 1}, {Key: "cursor", Value: bson.D{
+		f.Wire.On("listIndexes", storetest.Rule{Kind: storetest.Answer, Reply: bson.D{{Key: "ok", Value: 1}, {Key: "cursor", Value: bson.D{
 			{Key: "id", Value: int64(0)}, {Key: "ns", Value: "a.b"}, {Key: "firstBatch", Value: i.theirs},
 		}}}})
 	}
-	f.cfg.Cleanup = mongostore.TTLIndex
-	opened, errOpen := mongostore.Open(t.Context(), f.cfg, signingKey)
+	f.Cfg.Cleanup = mongostore.TTLIndex
+	opened, errOpen := mongostore.Open(t.Context(), f.Cfg, storetest.SigningKey)
 	if errOpen != nil {
 		t.Fatal(errOpen)
 	}
-	warnings := logMessage.FindAllStringSubmatch(f.text.String(), -1)
+	warnings := logMessage.FindAllStringSubmatch(f.Text.String(), -1)
 	warning := ""
 	for _, w := range warnings {
 		warning += w[1]
 	}
 	if len(warnings) > 1 {
-		t.Errorf("warnings: %s", f.text)
+		t.Errorf("warnings: %s", f.Text)
 	}
-	if log := f.text.String(); strings.Contains(log, "collMod") || strings.Contains(log, "dropIndex") {
+	if log := f.Text.String(); strings.Contains(log, "collMod") || strings.Contains(log, "dropIndex") {
 		warning += " (with the command that mends the index)"
 	}
 	errEnsure := opened.EnsureIndexes(t.Context())
-	made, err := mongostore.New(f.connect().Database(f.coll.Database().Name()).Collection(f.coll.Name()), signingKey)
+	made, err := mongostore.New(f.Connect().Database(f.Coll.Database().Name()).Collection(f.Coll.Name()), storetest.SigningKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -995,29 +997,29 @@ func (i *indexFault) run(t *testing.T) []string {
 	expired := ""
 	for _, store := range []*mongostore.Store{opened, made} {
 		t.Cleanup(func() { _ = store.Close(context.WithoutCancel(t.Context())) })
-		seed(t, f, 1, time.Now().Add(-time.Minute))
+		storetest.Seed(t, f, 1, time.Now().Add(-time.Minute))
 		save := func() {
-			b := f.browser()
-			b.store = store
-			if _, err := b.save(b.load()); err != nil {
+			b := f.Browser()
+			b.Store = store
+			if _, err := b.Save(b.Load()); err != nil {
 				errSave = err
 			}
 		}
 		seen := i.swept
 		save()
 		if i.swept {
-			eventually(t, "expired sessions are swept", func() bool {
+			storetest.Eventually(t, "expired sessions are swept", func() bool {
 				save() // the sweep is on the back of one
 				return countExpired(f) == 0
 			})
 		} else {
 			// It had as good a chance as a store that sweeps.
-			control := setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.Sweep })
-			seed(t, control, 1, time.Now().Add(-time.Minute))
-			eventually(t, "another store has swept", func() bool {
+			control := storetest.Setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.Sweep })
+			storetest.Seed(t, control, 1, time.Now().Add(-time.Minute))
+			storetest.Eventually(t, "another store has swept", func() bool {
 				save()
-				b := control.browser()
-				if _, err := b.save(b.load()); err != nil {
+				b := control.Browser()
+				if _, err := b.Save(b.Load()); err != nil {
 					t.Fatal(err)
 				}
 				return countExpired(control) == 0
@@ -1034,7 +1036,7 @@ func (i *indexFault) run(t *testing.T) []string {
 		default:
 			expired = "stay until the index is made"
 		}
-		if _, err := f.coll.DeleteMany(t.Context(), bson.D{}); err != nil {
+		if _, err := f.Coll.DeleteMany(t.Context(), bson.D{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -1042,9 +1044,9 @@ func (i *indexFault) run(t *testing.T) []string {
 }
 
 // countExpired tells how many sessions there are that have expired.
-func countExpired(f *fixture) (n int) {
-	f.t.Helper()
-	for _, doc := range f.documents() {
+func countExpired(f *storetest.Fixture) (n int) {
+	f.T.Helper()
+	for _, doc := range f.Documents() {
 		if !doc.Lookup("expiresAt").Time().After(time.Now()) {
 			n++
 		}

@@ -14,14 +14,15 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // userID is a type such as applications have for the IDs of their users.
 type userID string
 
-func setupOwners(t *testing.T) *fixture {
+func setupOwners(t *testing.T) *storetest.Fixture {
 	t.Helper()
-	return setup(t, func(c *mongostore.Config) {
+	return storetest.Setup(t, func(c *mongostore.Config) {
 		c.OwnerKey = "user"
 		c.Describe = func(r *http.Request) map[string]string {
 			return map[string]string{"device": r.UserAgent(), "a.b": "\xff"}
@@ -29,69 +30,49 @@ func setupOwners(t *testing.T) *fixture {
 	})
 }
 
-// loginAs makes a session of the user.
-func (b *browser) loginAs(user any) *browser {
-	b.f.t.Helper()
-	b.do(func(s *sessions.Session) { s.Values["user"] = user })
-	return b
-}
-
-// sessionsOf returns an owner's sessions.
-func sessionsOf(t *testing.T, store *mongostore.Store, owner any) []mongostore.Info {
-	t.Helper()
-	var infos []mongostore.Info
-	for info, err := range store.Sessions(t.Context(), owner) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		infos = append(infos, info)
-	}
-	return infos
-}
-
 // TestSessions lists the live sessions of an owner and nobody else's, the one seen last first.
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	f := setupOwners(t)
-	var browsers []*browser
+	var browsers []*storetest.Browser
 	for range 3 {
-		browsers = append(browsers, f.browser().loginAs("ada"))
+		browsers = append(browsers, f.Browser().LoginAs("ada"))
 	}
-	f.browser().loginAs("bob")
-	f.browser().do(func(*sessions.Session) {}) // nobody
-	expired := f.browser().loginAs("ada").load()
-	key := func(s *sessions.Session) string { return hashOf(s.ID) }
+	f.Browser().LoginAs("bob")
+	f.Browser().Do(func(*sessions.Session) {}) // nobody
+	expired := f.Browser().LoginAs("ada").Load()
+	key := func(s *sessions.Session) string { return storetest.HashOf(s.ID) }
 	set := func(id, field string, at time.Time) {
-		if _, err := f.coll.UpdateByID(t.Context(), id, setDate(field, at)); err != nil {
+		if _, err := f.Coll.UpdateByID(t.Context(), id, storetest.SetDate(field, at)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	set(key(expired), "expiresAt", time.Now().Add(-time.Second))
-	set(key(browsers[1].load()), "seenAt", time.Now().Add(time.Minute))
-	set(key(browsers[0].load()), "seenAt", time.Now().Add(-time.Minute))
+	set(key(browsers[1].Load()), "seenAt", time.Now().Add(time.Minute))
+	set(key(browsers[0].Load()), "seenAt", time.Now().Add(-time.Minute))
 
-	f.log.reset()
-	infos := sessionsOf(t, f.store, "ada")
-	f.wantCommands("find")
+	f.Log.Reset()
+	infos := storetest.SessionsOf(t, f.Store, "ada")
+	f.WantCommands("find")
 	var keys []string
 	for _, info := range infos {
 		keys = append(keys, info.Key)
-		if !info.Is(browsers[0].load()) && !info.Is(browsers[1].load()) && !info.Is(browsers[2].load()) || info.Is(expired) || info.Is(nil) {
+		if !info.Is(browsers[0].Load()) && !info.Is(browsers[1].Load()) && !info.Is(browsers[2].Load()) || info.Is(expired) || info.Is(nil) {
 			t.Errorf("info of another session: %+v", info)
 		}
-		if info.Name != name || info.Owner != "ada" || info.Details["device"] != "" || info.Details["a.b"] != "\uFFFD" {
+		if info.Name != storetest.Name || info.Owner != "ada" || info.Details["device"] != "" || info.Details["a.b"] != "\uFFFD" {
 			t.Errorf("info: %+v", info)
 		}
 		if d := time.Until(info.ExpiresAt); d < 29*24*time.Hour || time.Since(info.CreatedAt) > time.Minute || info.SeenAt.IsZero() {
 			t.Errorf("info: %+v", info)
 		}
 	}
-	if want := []string{key(browsers[1].load()), key(browsers[2].load()), key(browsers[0].load())}; !slices.Equal(keys, want) {
+	if want := []string{key(browsers[1].Load()), key(browsers[2].Load()), key(browsers[0].Load())}; !slices.Equal(keys, want) {
 		t.Errorf("keys: %q, want %q, the one seen last first", keys, want)
 	}
 
 	// Ended early, the loop is over.
-	for _, err := range f.store.Sessions(t.Context(), "ada") {
+	for _, err := range f.Store.Sessions(t.Context(), "ada") {
 		if err != nil {
 			t.Error(err)
 		}
@@ -99,22 +80,22 @@ func TestSessions(t *testing.T) {
 	}
 
 	// The owner of a session changes with the value, also to none.
-	browsers[0].loginAs("bob")
-	if n := len(sessionsOf(t, f.store, "ada")); n != 2 {
+	browsers[0].LoginAs("bob")
+	if n := len(storetest.SessionsOf(t, f.Store, "ada")); n != 2 {
 		t.Errorf("%d sessions of ada, want 2", n)
 	}
-	if n := len(sessionsOf(t, f.store, "bob")); n != 2 {
+	if n := len(storetest.SessionsOf(t, f.Store, "bob")); n != 2 {
 		t.Errorf("%d sessions of bob, want 2", n)
 	}
-	browsers[0].do(func(s *sessions.Session) { delete(s.Values, "user") })
-	if n := len(sessionsOf(t, f.store, "bob")); n != 1 {
+	browsers[0].Do(func(s *sessions.Session) { delete(s.Values, "user") })
+	if n := len(storetest.SessionsOf(t, f.Store, "bob")); n != 1 {
 		t.Errorf("%d sessions of bob, want 1", n)
 	}
 	// It stays with a renewal.
-	if _, err := browsers[1].renew(browsers[1].load()); err != nil {
+	if _, err := browsers[1].Renew(browsers[1].Load()); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(sessionsOf(t, f.store, "ada")); n != 2 {
+	if n := len(storetest.SessionsOf(t, f.Store, "ada")); n != 2 {
 		t.Errorf("%d sessions of ada after a renewal, want 2", n)
 	}
 }
@@ -130,7 +111,7 @@ func TestManySessions(t *testing.T) {
 		docs[i] = bson.D{
 			{Key: "_id", Value: fmt.Sprintf("key%03d", i)},
 			{Key: "v", Value: 1},
-			{Key: "name", Value: name},
+			{Key: "name", Value: storetest.Name},
 			{Key: "values", Value: bson.D{}},
 			{Key: "owner", Value: 7},
 			{Key: "rev", Value: 1},
@@ -139,10 +120,10 @@ func TestManySessions(t *testing.T) {
 			{Key: "expiresAt", Value: now.Add(time.Hour)},
 		}
 	}
-	if _, err := f.coll.InsertMany(t.Context(), docs); err != nil {
+	if _, err := f.Coll.InsertMany(t.Context(), docs); err != nil {
 		t.Fatal(err)
 	}
-	infos := sessionsOf(t, f.store, 7)
+	infos := storetest.SessionsOf(t, f.Store, 7)
 	if len(infos) != n || infos[0].Key != "key249" || infos[n-1].Key != "key000" {
 		t.Errorf("%d sessions", len(infos))
 	}
@@ -154,37 +135,37 @@ func TestOwnersThatLookAlike(t *testing.T) {
 	f := setupOwners(t)
 	id := bson.NewObjectID()
 	owners := []any{1, "1", "01", "1 ", int64(1) << 40, id, id.Hex(), []byte("1"), [4]byte{1, 2, 3, 4}, "ada", "Ada", "ad", "adam", "$ne", "{}", -1}
-	browsers := map[any]*browser{}
+	browsers := map[any]*storetest.Browser{}
 	key := func(owner any) string { return fmt.Sprintf("%T %v", owner, owner) }
 	for _, owner := range owners {
-		f.browser().do(func(s *sessions.Session) {}) // of nobody
-		b := f.browser()
+		f.Browser().Do(func(s *sessions.Session) {}) // of nobody
+		b := f.Browser()
 		switch o := owner.(type) {
 		case [4]byte: // not a value that a session can hold without gob, but it can be asked for
-			b.loginAs(o[:])
+			b.LoginAs(o[:])
 		default:
-			b.loginAs(owner)
+			b.LoginAs(owner)
 		}
 		browsers[key(owner)] = b
 	}
 	for _, owner := range owners {
-		infos := sessionsOf(t, f.store, owner)
-		if len(infos) != 1 || infos[0].Key != hashOf(browsers[key(owner)].load().ID) {
+		infos := storetest.SessionsOf(t, f.Store, owner)
+		if len(infos) != 1 || infos[0].Key != storetest.HashOf(browsers[key(owner)].Load().ID) {
 			t.Errorf("%s: %d sessions", key(owner), len(infos))
 		}
 	}
 	for i, owner := range owners {
-		n, err := f.store.RevokeAll(t.Context(), owner)
+		n, err := f.Store.RevokeAll(t.Context(), owner)
 		if n != 1 || err != nil {
 			t.Errorf("RevokeAll(%s): %d, %v", key(owner), n, err)
 		}
 		for j, other := range owners {
-			if alive := !browsers[key(other)].load().IsNew; alive != (j > i) {
+			if alive := !browsers[key(other)].Load().IsNew; alive != (j > i) {
 				t.Errorf("after RevokeAll(%s), %s is alive: %t", key(owner), key(other), alive)
 			}
 		}
 	}
-	f.wantDocuments(len(owners)) // those of nobody
+	f.WantDocuments(len(owners)) // those of nobody
 }
 
 // TestOwnersThatAreOne: the server compares numbers by value, and types derived from a
@@ -192,16 +173,16 @@ func TestOwnersThatLookAlike(t *testing.T) {
 func TestOwnersThatAreOne(t *testing.T) {
 	t.Parallel()
 	f := setupOwners(t)
-	f.browser().loginAs(1)
-	f.browser().loginAs(int64(1))
-	f.browser().loginAs(uint16(1))
+	f.Browser().LoginAs(1)
+	f.Browser().LoginAs(int64(1))
+	f.Browser().LoginAs(uint16(1))
 	for _, owner := range []any{1, int64(1), uint8(1)} {
-		if n := len(sessionsOf(t, f.store, owner)); n != 3 {
+		if n := len(storetest.SessionsOf(t, f.Store, owner)); n != 3 {
 			t.Errorf("%T: %d sessions, want 3", owner, n)
 		}
 	}
-	f.browser().loginAs("ada")
-	if n := len(sessionsOf(t, f.store, userID("ada"))); n != 1 {
+	f.Browser().LoginAs("ada")
+	if n := len(storetest.SessionsOf(t, f.Store, userID("ada"))); n != 1 {
 		t.Errorf("userID: %d sessions, want 1", n)
 	}
 }
@@ -210,26 +191,26 @@ func TestOwnersThatAreOne(t *testing.T) {
 func TestRevoke(t *testing.T) {
 	t.Parallel()
 	f := setupOwners(t)
-	mine, other := f.browser().loginAs("ada"), f.browser().loginAs("ada")
-	underWay := other.load()
-	if err := f.store.Revoke(t.Context(), hashOf(underWay.ID)); err != nil {
+	mine, other := f.Browser().LoginAs("ada"), f.Browser().LoginAs("ada")
+	underWay := other.Load()
+	if err := f.Store.Revoke(t.Context(), storetest.HashOf(underWay.ID)); err != nil {
 		t.Fatal(err)
 	}
 	underWay.Values["n"] = 1
-	if w, err := other.clone().save(underWay); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
+	if w, err := other.Clone().Save(underWay); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
 		t.Errorf("a request that was under way: %v", err)
 	}
-	if !other.load().IsNew || mine.load().IsNew {
+	if !other.Load().IsNew || mine.Load().IsNew {
 		t.Error("the wrong session has ended")
 	}
-	if err := f.store.Revoke(t.Context(), hashOf(underWay.ID)); err != nil {
+	if err := f.Store.Revoke(t.Context(), storetest.HashOf(underWay.ID)); err != nil {
 		t.Errorf("again: %v", err)
 	}
-	if err := f.store.Revoke(t.Context(), ""); err == nil {
+	if err := f.Store.Revoke(t.Context(), ""); err == nil {
 		t.Error("no key: no error")
 	}
-	f.wire.on("delete", rule{kind: answer, reply: refusal(13, "Unauthorized")})
-	if err := f.store.Revoke(t.Context(), hashOf(mine.load().ID)); !errors.Is(err, mongostore.ErrUnavailable) {
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
+	if err := f.Store.Revoke(t.Context(), storetest.HashOf(mine.Load().ID)); !errors.Is(err, mongostore.ErrUnavailable) {
 		t.Errorf("refused: %v", err)
 	}
 }
@@ -238,52 +219,52 @@ func TestRevoke(t *testing.T) {
 func TestRevokeAll(t *testing.T) {
 	t.Parallel()
 	f := setupOwners(t)
-	mine, bob := f.browser().loginAs("ada"), f.browser().loginAs("bob")
-	var others []*browser
+	mine, bob := f.Browser().LoginAs("ada"), f.Browser().LoginAs("bob")
+	var others []*storetest.Browser
 	for range 3 {
-		others = append(others, f.browser().loginAs("ada"))
+		others = append(others, f.Browser().LoginAs("ada"))
 	}
-	underWay := others[0].load()
-	here := mine.load()
+	underWay := others[0].Load()
+	here := mine.Load()
 
 	for what, except := range map[string]*sessions.Session{
-		"nil": nil, "new": f.browser().load(), "of another store": sessions.NewSession(nil, name),
+		"nil": nil, "new": f.Browser().Load(), "of another store": sessions.NewSession(nil, storetest.Name),
 	} {
-		if n, err := f.store.RevokeAll(t.Context(), "ada", here, except); n != 0 || err == nil {
+		if n, err := f.Store.RevokeAll(t.Context(), "ada", here, except); n != 0 || err == nil {
 			t.Errorf("except %s: %d, %v", what, n, err)
 		}
 	}
 	for what, owner := range map[string]any{"nil": nil, "empty": "", "float": 1.5, "bool": true, "struct": cart{}, "big": uint64(1 << 63)} {
-		if n, err := f.store.RevokeAll(t.Context(), owner); n != 0 || err == nil {
+		if n, err := f.Store.RevokeAll(t.Context(), owner); n != 0 || err == nil {
 			t.Errorf("owner %s: %d, %v", what, n, err)
 		}
-		for info, err := range f.store.Sessions(t.Context(), owner) {
+		for info, err := range f.Store.Sessions(t.Context(), owner) {
 			if err == nil {
 				t.Errorf("owner %s: %+v", what, info)
 			}
 		}
 	}
-	f.wantDocuments(5)
+	f.WantDocuments(5)
 
-	n, err := f.store.RevokeAll(t.Context(), "ada", here)
+	n, err := f.Store.RevokeAll(t.Context(), "ada", here)
 	if n != 3 || err != nil {
 		t.Errorf("RevokeAll: %d, %v", n, err)
 	}
-	if mine.load().IsNew || bob.load().IsNew {
+	if mine.Load().IsNew || bob.Load().IsNew {
 		t.Error("a session has ended that should not")
 	}
 	for _, b := range others {
-		if !b.load().IsNew {
+		if !b.Load().IsNew {
 			t.Error("a session is alive that should have ended")
 		}
 	}
 	underWay.Values["n"] = 1
-	if _, err := others[0].save(underWay); !errors.Is(err, mongostore.ErrGone) {
+	if _, err := others[0].Save(underWay); !errors.Is(err, mongostore.ErrGone) {
 		t.Errorf("a request that was under way: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := f.store.RevokeAll(ctx, "ada"); !errors.Is(err, context.Canceled) {
+	if _, err := f.Store.RevokeAll(ctx, "ada"); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -292,17 +273,17 @@ func TestRevokeAll(t *testing.T) {
 func TestOwnerRefused(t *testing.T) {
 	t.Parallel()
 	f := setupOwners(t)
-	b := f.browser()
-	session := b.load()
+	b := f.Browser()
+	session := b.Load()
 	session.Values["user"] = 1.5
-	if w, err := b.save(session); err == nil || !strings.Contains(err.Error(), "user") || w.Header()["Set-Cookie"] != nil {
+	if w, err := b.Save(session); err == nil || !strings.Contains(err.Error(), "user") || w.Header()["Set-Cookie"] != nil {
 		t.Errorf("error: %v", err)
 	}
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 	for _, none := range []any{nil, ""} {
-		f.browser().loginAs(none)
+		f.Browser().LoginAs(none)
 	}
-	for _, doc := range f.documents() {
+	for _, doc := range f.Documents() {
 		if _, err := doc.LookupErr("owner"); err == nil {
 			t.Errorf("an owner: %v", doc)
 		}
@@ -312,42 +293,42 @@ func TestOwnerRefused(t *testing.T) {
 // TestWithoutOwnerKey: an error, not an empty list.
 func TestWithoutOwnerKey(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	for info, err := range f.store.Sessions(t.Context(), "ada") {
+	f := storetest.Setup(t)
+	for info, err := range f.Store.Sessions(t.Context(), "ada") {
 		if err == nil {
 			t.Errorf("info: %+v", info)
 		}
 	}
-	if _, err := f.store.RevokeAll(t.Context(), "ada"); err == nil {
+	if _, err := f.Store.RevokeAll(t.Context(), "ada"); err == nil {
 		t.Error("no error")
 	}
-	f.wantCommands()
+	f.WantCommands()
 }
 
 // TestOwnerKeySetLater: sessions from before get their owner when they are next saved.
 func TestOwnerKeySetLater(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	f.cfg.OwnerKey = "user"
-	b.store = f.open()
-	if n := len(sessionsOf(t, b.store, "ada")); n != 0 {
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	f.Cfg.OwnerKey = "user"
+	b.Store = f.Open()
+	if n := len(storetest.SessionsOf(t, b.Store, "ada")); n != 0 {
 		t.Errorf("%d sessions before", n)
 	}
-	b.do(func(*sessions.Session) {})
-	if n := len(sessionsOf(t, b.store, "ada")); n != 1 {
+	b.Do(func(*sessions.Session) {})
+	if n := len(storetest.SessionsOf(t, b.Store, "ada")); n != 1 {
 		t.Errorf("%d sessions after", n)
 	}
-	f.log.reset()
-	b.do(func(*sessions.Session) {})
-	f.wantCommands("find")
+	f.Log.Reset()
+	b.Do(func(*sessions.Session) {})
+	f.WantCommands("find")
 }
 
 // TestOwnerIndex is made, also where there is no TTL index, and used.
 func TestOwnerIndex(t *testing.T) {
 	t.Parallel()
 	f := setupOwners(t)
-	indexes, err := f.coll.Indexes().ListSpecifications(t.Context())
+	indexes, err := f.Coll.Indexes().ListSpecifications(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,11 +339,11 @@ func TestOwnerIndex(t *testing.T) {
 	if !found {
 		t.Errorf("indexes: %+v", indexes)
 	}
-	f.browser().loginAs("ada")
-	needsMongoDB(t, "explain")
+	f.Browser().LoginAs("ada")
+	storetest.NeedsMongoDB(t, "explain")
 	var plan bson.Raw
-	if err := f.coll.Database().RunCommand(t.Context(), bson.D{{Key: "explain", Value: bson.D{
-		{Key: "find", Value: f.coll.Name()},
+	if err := f.Coll.Database().RunCommand(t.Context(), bson.D{{Key: "explain", Value: bson.D{
+		{Key: "find", Value: f.Coll.Name()},
 		{Key: "filter", Value: bson.D{{Key: "owner", Value: "ada"}, {Key: "expiresAt", Value: bson.D{{Key: "$gt", Value: time.Now()}}}}},
 		{Key: "sort", Value: bson.D{{Key: "seenAt", Value: -1}}},
 	}}}).Decode(&plan); err != nil {
@@ -377,7 +358,7 @@ func TestOwnerIndex(t *testing.T) {
 func TestSessionsOnABlackHole(t *testing.T) {
 	t.Parallel()
 	const timeout = 2 * time.Second
-	f := setup(t, func(c *mongostore.Config) { c.OwnerKey, c.Timeout = "user", timeout })
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey, c.Timeout = "user", timeout })
 	docs := make([]any, 300) // more than a batch
 	for i := range docs {
 		now := time.Now()
@@ -388,15 +369,15 @@ func TestSessionsOnABlackHole(t *testing.T) {
 			{Key: "expiresAt", Value: now.Add(time.Hour)},
 		}
 	}
-	if _, err := f.coll.InsertMany(t.Context(), docs); err != nil {
+	if _, err := f.Coll.InsertMany(t.Context(), docs); err != nil {
 		t.Fatal(err)
 	}
-	f.wire.on("getMore", rule{kind: hang})
-	f.wire.on("killCursors", rule{kind: hang})
+	f.Wire.On("getMore", storetest.Rule{Kind: storetest.Hang})
+	f.Wire.On("killCursors", storetest.Rule{Kind: storetest.Hang})
 	for _, all := range []bool{false, true} {
-		start, before := time.Now(), f.wire.count()
+		start, before := time.Now(), f.Wire.Count()
 		var last error
-		for _, err := range f.store.Sessions(t.Context(), "ada") {
+		for _, err := range f.Store.Sessions(t.Context(), "ada") {
 			if last = err; !all {
 				break
 			}
@@ -405,8 +386,8 @@ func TestSessionsOnABlackHole(t *testing.T) {
 			t.Errorf("to the end %t: %v", all, last)
 		}
 		// The others are answered at once. A Timeout doubled twice is longer.
-		hung := f.wire.count() - before
-		if d := time.Since(start); hung == 0 || d > time.Duration(hung)*timeout+2*slack {
+		hung := f.Wire.Count() - before
+		if d := time.Since(start); hung == 0 || d > time.Duration(hung)*timeout+2*storetest.Slack {
 			t.Errorf("to the end %t: took %v, and %d commands hung", all, d, hung)
 		}
 	}
@@ -419,9 +400,9 @@ type octet byte
 func TestOwnersOfDerivedTypes(t *testing.T) {
 	t.Parallel()
 	f := setupOwners(t)
-	f.browser().loginAs([]byte{1, 2})
+	f.Browser().LoginAs([]byte{1, 2})
 	for _, owner := range []any{[]octet{1, 2}, [2]octet{1, 2}, [2]byte{1, 2}} {
-		if n := len(sessionsOf(t, f.store, owner)); n != 1 {
+		if n := len(storetest.SessionsOf(t, f.Store, owner)); n != 1 {
 			t.Errorf("%T: %d sessions, want 1", owner, n)
 		}
 	}
@@ -431,13 +412,13 @@ func TestOwnersOfDerivedTypes(t *testing.T) {
 func TestDamagedSessionInAList(t *testing.T) {
 	t.Parallel()
 	f := setupOwners(t)
-	f.browser().loginAs("ada")
-	f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "createdAt", Value: "once"}}}})
-	f.browser().loginAs("ada")
-	if n := len(sessionsOf(t, f.store, "ada")); n != 1 {
+	f.Browser().LoginAs("ada")
+	f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "createdAt", Value: "once"}}}})
+	f.Browser().LoginAs("ada")
+	if n := len(storetest.SessionsOf(t, f.Store, "ada")); n != 1 {
 		t.Errorf("%d sessions, want 1", n)
 	}
-	if log := f.text.String(); !strings.Contains(log, "damaged session") {
+	if log := f.Text.String(); !strings.Contains(log, "damaged session") {
 		t.Errorf("log: %s", log)
 	}
 }

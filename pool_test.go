@@ -13,12 +13,13 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // onOneConnection gives the store a pool of one connection, and the background work that a
 // store can have.
 func onOneConnection(t *testing.T) func(*mongostore.Config) {
-	client, err := mongo.Connect(options.Client().ApplyURI(server(t).uri).SetMaxPoolSize(1))
+	client, err := mongo.Connect(options.Client().ApplyURI(storetest.Server(t).URI).SetMaxPoolSize(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,36 +37,36 @@ func onOneConnection(t *testing.T) func(*mongostore.Config) {
 func TestOneConnection(t *testing.T) {
 	t.Parallel()
 	const requests = 50
-	f := setup(t, onOneConnection(t))
-	shared := f.browser().login()
+	f := storetest.Setup(t, onOneConnection(t))
+	shared := f.Browser().Login()
 	began := time.Now()
 	var wg sync.WaitGroup
 	for i := range requests {
 		wg.Go(func() {
-			b := f.browser()
-			b.store = f.store
-			session, err := b.store.New(shared.request(), name)
+			b := f.Browser()
+			b.Store = f.Store
+			session, err := b.Store.New(shared.Request(), storetest.Name)
 			if err == nil {
 				session.Values[fmt.Sprint("key", i)] = i
-				err = b.store.Save(shared.request(), httptest.NewRecorder(), session)
+				err = b.Store.Save(shared.Request(), httptest.NewRecorder(), session)
 			}
 			if err != nil {
 				t.Errorf("request %d, save: %v", i, err)
 			}
-			b.login()
+			b.Login()
 			switch i % 5 {
 			case 0:
-				_, err = b.renew(b.load())
+				_, err = b.Renew(b.Load())
 			case 1:
-				b.logout()
+				b.Logout()
 			case 2:
-				session := b.load()
-				err = f.store.Remove(t.Context(), session)
+				session := b.Load()
+				err = f.Store.Remove(t.Context(), session)
 			case 3:
-				_, err = f.store.DeleteExpired(t.Context())
+				_, err = f.Store.DeleteExpired(t.Context())
 			case 4:
 				// Others end theirs meanwhile.
-				for _, e := range f.store.Sessions(t.Context(), "ada") {
+				for _, e := range f.Store.Sessions(t.Context(), "ada") {
 					err = errors.Join(err, e)
 				}
 			}
@@ -78,29 +79,29 @@ func TestOneConnection(t *testing.T) {
 	if took := time.Since(began); took > 50*time.Second {
 		t.Errorf("that took %v: somebody has waited for the timeout", took)
 	}
-	session := shared.load()
+	session := shared.Load()
 	for i := range requests {
 		if session.Values[fmt.Sprint("key", i)] != i {
 			t.Errorf("key%d is %v", i, session.Values[fmt.Sprint("key", i)])
 		}
 	}
-	f.wantDocuments(1 + requests*3/5)
+	f.WantDocuments(1 + requests*3/5)
 }
 
 // TestOneConnectionInLoop: the loop over a user's sessions may use the store.
 func TestOneConnectionInLoop(t *testing.T) {
 	t.Parallel()
 	const logins = 150 // more than the server returns at once
-	f := setup(t, onOneConnection(t))
+	f := storetest.Setup(t, onOneConnection(t))
 	for range logins {
-		f.browser().login()
+		f.Browser().Login()
 	}
 	seen := 0
-	for info, err := range f.store.Sessions(t.Context(), "ada") {
+	for info, err := range f.Store.Sessions(t.Context(), "ada") {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := f.store.Revoke(t.Context(), info.Key); err != nil {
+		if err := f.Store.Revoke(t.Context(), info.Key); err != nil {
 			t.Fatal(err)
 		}
 		seen++
@@ -108,5 +109,5 @@ func TestOneConnectionInLoop(t *testing.T) {
 	if seen != logins {
 		t.Errorf("%d sessions seen, want %d", seen, logins)
 	}
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // What a newcomer copies from the README works. Its diffs are compiled in internal/frameworks, which
@@ -66,7 +67,7 @@ func TestReadmeProgram(t *testing.T) {
 	binary := buildOutside(t, program)
 
 	keyless := exec.CommandContext(t.Context(), binary)
-	keyless.Env = append(os.Environ(), "TEST_URI="+server(t).uri, "TEST_DATABASE="+server(t).database, "SIGNING_KEY=")
+	keyless.Env = append(os.Environ(), "TEST_URI="+storetest.Server(t).URI, "TEST_DATABASE="+storetest.Server(t).Database, "SIGNING_KEY=")
 	if out, err := keyless.CombinedOutput(); err == nil || !strings.Contains(string(out), "key") {
 		t.Errorf("without a key: %v\n%s", err, out)
 	}
@@ -132,11 +133,11 @@ func runProgram(t *testing.T, binary string) (address string, stop func()) {
 	}
 	address = listener.Addr().String()
 	_ = listener.Close()
-	s := server(t)
-	var log logBuffer
+	s := storetest.Server(t)
+	var log storetest.LogBuffer
 	run := exec.CommandContext(t.Context(), binary)
 	run.Stdout, run.Stderr = &log, &log
-	run.Env = append(os.Environ(), "TEST_URI="+s.uri, "TEST_DATABASE="+s.database, "TEST_ADDRESS="+address,
+	run.Env = append(os.Environ(), "TEST_URI="+s.URI, "TEST_DATABASE="+s.Database, "TEST_ADDRESS="+address,
 		"SIGNING_KEY="+strings.Repeat("2a", 32))
 	if err := run.Start(); err != nil {
 		t.Fatal(err)

@@ -11,67 +11,60 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
-
-// renew is a request that renews the session, after a change to it.
-func (b *browser) renew(session *sessions.Session) (*httptest.ResponseRecorder, error) {
-	w := httptest.NewRecorder()
-	err := b.store.Renew(b.request(), w, session)
-	b.receive(w)
-	return w, err
-}
 
 // TestRenew: a fresh ID, the same session.
 func TestRenew(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
-	b.do(func(s *sessions.Session) { s.Values["cart"], s.Options.MaxAge = []string{"tea"}, 3600 })
-	f.edit(setDate("createdAt", time.Now().Add(-time.Hour)))
-	created := f.document().Lookup("createdAt").Time()
-	before := b.clone()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) { s.Values["cart"], s.Options.MaxAge = []string{"tea"}, 3600 })
+	f.Edit(storetest.SetDate("createdAt", time.Now().Add(-time.Hour)))
+	created := f.Document().Lookup("createdAt").Time()
+	before := b.Clone()
 
-	f.log.reset()
-	session := b.load()
+	f.Log.Reset()
+	session := b.Load()
 	oldID := session.ID
 	session.Values["user"] = "ada"
-	if _, err := b.renew(session); err != nil {
+	if _, err := b.Renew(session); err != nil {
 		t.Fatal(err)
 	}
-	f.wantCommands("find", "insert", "update", "delete")
+	f.WantCommands("find", "insert", "update", "delete")
 	if session.ID == oldID || session.ID == "" {
 		t.Error("the ID is not fresh")
 	}
-	doc := f.document()
-	if doc.Lookup("_id").StringValue() != hashOf(session.ID) || !doc.Lookup("createdAt").Time().Equal(created) {
+	doc := f.Document()
+	if doc.Lookup("_id").StringValue() != storetest.HashOf(session.ID) || !doc.Lookup("createdAt").Time().Equal(created) {
 		t.Errorf("document: %v", doc)
 	}
-	if s := b.load(); s.Values["user"] != "ada" || s.Values["cart"] == nil || s.Options.MaxAge != 3600 {
+	if s := b.Load(); s.Values["user"] != "ada" || s.Values["cart"] == nil || s.Options.MaxAge != 3600 {
 		t.Errorf("renewed session: %v, MaxAge %d", s.Values, s.Options.MaxAge)
 	}
-	if !before.load().IsNew {
+	if !before.Load().IsNew {
 		t.Error("the old ID still works")
 	}
 	// The session goes on under the new ID.
 	session.Values["n"] = 1
-	if _, err := b.save(session); err != nil {
+	if _, err := b.Save(session); err != nil {
 		t.Fatal(err)
 	}
-	f.wantDocuments(1)
+	f.WantDocuments(1)
 }
 
 // TestRenewNew: a login of a visitor without a session is a Save.
 func TestRenewNew(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
-	session := b.load()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	session := b.Load()
 	session.Values["user"] = "ada"
-	if _, err := b.renew(session); err != nil {
+	if _, err := b.Renew(session); err != nil {
 		t.Fatal(err)
 	}
-	f.wantCommands("insert")
-	if s := b.load(); s.Values["user"] != "ada" {
+	f.WantCommands("insert")
+	if s := b.Load(); s.Values["user"] != "ada" {
 		t.Errorf("values: %v", s.Values)
 	}
 }
@@ -79,30 +72,30 @@ func TestRenewNew(t *testing.T) {
 // TestRenewRefused: what cannot be saved cannot be renewed.
 func TestRenewRefused(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	session := b.load()
-	f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "v", Value: 2}}}})
-	damaged, err := f.store.New(b.request(), name)
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	session := b.Load()
+	f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "v", Value: 2}}}})
+	damaged, err := f.Store.New(b.Request(), storetest.Name)
 	if !errors.Is(err, mongostore.ErrCorrupt) {
 		t.Fatal(err)
 	}
-	if _, err := b.renew(damaged); !errors.Is(err, mongostore.ErrCorrupt) {
+	if _, err := b.Renew(damaged); !errors.Is(err, mongostore.ErrCorrupt) {
 		t.Errorf("damaged: %v", err)
 	}
-	if err := f.store.Renew(b.request(), httptest.NewRecorder(), nil); err == nil {
+	if err := f.Store.Renew(b.Request(), httptest.NewRecorder(), nil); err == nil {
 		t.Error("nil session: no error")
 	}
 	session.Values["f"] = func() {}
-	if w, err := b.renew(session); err == nil || w.Header()["Set-Cookie"] != nil {
+	if w, err := b.Renew(session); err == nil || w.Header()["Set-Cookie"] != nil {
 		t.Errorf("value that cannot be stored: %v", err)
 	}
-	f.wantDocuments(1)
+	f.WantDocuments(1)
 	session.Options.MaxAge = -1
-	if _, err := b.renew(session); err != nil {
+	if _, err := b.Renew(session); err != nil {
 		t.Errorf("negative MaxAge: %v", err)
 	}
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 }
 
 // TestRenewUnderFire: while requests change the session, it is renewed again and again; no
@@ -110,25 +103,25 @@ func TestRenewRefused(t *testing.T) {
 func TestRenewUnderFire(t *testing.T) {
 	t.Parallel()
 	const rounds, writers, renewers = 10, 6, 3
-	f := setup(t)
+	f := storetest.Setup(t)
 	for range rounds {
-		b := f.browser().login()
+		b := f.Browser().Login()
 		var writing, renewing []*sessions.Session
 		for range writers {
-			writing = append(writing, b.load())
+			writing = append(writing, b.Load())
 		}
 		for range renewers {
-			renewing = append(renewing, b.load())
+			renewing = append(renewing, b.Load())
 		}
 		var mu sync.Mutex
 		saved := map[string]bool{}
-		var winners []*browser
+		var winners []*storetest.Browser
 		var wg sync.WaitGroup
 		for i, session := range writing {
 			wg.Go(func() {
 				key := string(rune('a' + i))
 				session.Values[key] = i
-				_, err := b.clone().save(session)
+				_, err := b.Clone().Save(session)
 				if err != nil && !errors.Is(err, mongostore.ErrGone) {
 					t.Error(err)
 				}
@@ -138,9 +131,9 @@ func TestRenewUnderFire(t *testing.T) {
 			})
 		}
 		for _, session := range renewing {
-			mine := b.clone()
+			mine := b.Clone()
 			wg.Go(func() {
-				_, err := mine.renew(session)
+				_, err := mine.Renew(session)
 				if err != nil {
 					if !errors.Is(err, mongostore.ErrGone) {
 						t.Error(err)
@@ -156,55 +149,55 @@ func TestRenewUnderFire(t *testing.T) {
 		if len(winners) != 1 {
 			t.Fatalf("%d renewals won, want 1", len(winners))
 		}
-		got := winners[0].load()
+		got := winners[0].Load()
 		for key, ok := range saved {
 			if _, there := got.Values[key]; there != ok {
 				t.Errorf("key %s: its save succeeded: %t; it is there: %t", key, ok, there)
 			}
 		}
-		if !b.load().IsNew {
+		if !b.Load().IsNew {
 			t.Error("the old ID still works")
 		}
-		f.wantDocuments(1)
-		winners[0].logout()
+		f.WantDocuments(1)
+		winners[0].Logout()
 	}
 }
 
 // TestAbsoluteTimeout ends a session however often it is used, renewed or touched.
 func TestAbsoluteTimeout(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) {
+	f := storetest.Setup(t, func(c *mongostore.Config) {
 		c.AbsoluteTimeout = 2 * time.Hour
 		c.Options = &sessions.Options{Path: "/", MaxAge: 3600}
 	})
-	b := f.browser().login()
-	wantTime(t, f.document(), "expiresAt", time.Now().Add(time.Hour))
+	b := f.Browser().Login()
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(time.Hour))
 
 	age := func(d time.Duration) {
-		f.edit(bson.D{{Key: "$set", Value: bson.D{
+		f.Edit(bson.D{{Key: "$set", Value: bson.D{
 			{Key: "createdAt", Value: time.Now().Add(-d)}, {Key: "seenAt", Value: time.Now().Add(-30 * time.Minute)},
 		}}})
 	}
 	age(90 * time.Minute)
-	b.do(func(*sessions.Session) {}) // a touch
-	wantTime(t, f.document(), "expiresAt", time.Now().Add(30*time.Minute))
-	f.edit(setDate("expiresAt", time.Now().Add(time.Minute)))
-	b.do(func(s *sessions.Session) { s.Values["n"] = 1 })
-	wantTime(t, f.document(), "expiresAt", time.Now().Add(30*time.Minute))
-	if _, err := b.renew(b.load()); err != nil {
+	b.Do(func(*sessions.Session) {}) // a touch
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
+	f.Edit(storetest.SetDate("expiresAt", time.Now().Add(time.Minute)))
+	b.Do(func(s *sessions.Session) { s.Values["n"] = 1 })
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
+	if _, err := b.Renew(b.Load()); err != nil {
 		t.Fatal(err)
 	}
-	wantTime(t, f.document(), "expiresAt", time.Now().Add(30*time.Minute))
-	b.do(func(s *sessions.Session) { s.Options.MaxAge = 30 * 24 * 3600 }) // "remember me" does not help
-	wantTime(t, f.document(), "expiresAt", time.Now().Add(30*time.Minute))
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
+	b.Do(func(s *sessions.Session) { s.Options.MaxAge = 30 * 24 * 3600 }) // "remember me" does not help
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
 
 	// Also when the timeout was set after the session was stored.
 	age(121 * time.Minute)
-	f.edit(setDate("expiresAt", time.Now().Add(time.Hour)))
-	if !b.load().IsNew {
+	f.Edit(storetest.SetDate("expiresAt", time.Now().Add(time.Hour)))
+	if !b.Load().IsNew {
 		t.Error("a session has outlived the absolute timeout")
 	}
-	if n, err := f.store.Count(t.Context()); n != 0 || err != nil {
+	if n, err := f.Store.Count(t.Context()); n != 0 || err != nil {
 		t.Errorf("Count: %d, %v", n, err)
 	}
 }
@@ -213,9 +206,9 @@ func TestAbsoluteTimeout(t *testing.T) {
 // written; different keys still merge.
 func TestConflict(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.Reject })
-	b := f.browser()
-	b.do(func(s *sessions.Session) { s.Values["a"], s.Values["b"], s.Values["list"] = 1, 1, []any{1} })
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.Reject })
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) { s.Values["a"], s.Values["b"], s.Values["list"] = 1, 1, []any{1} })
 
 	for what, changes := range map[string][2]func(*sessions.Session){
 		"same key":          {func(s *sessions.Session) { s.Values["a"] = 2 }, func(s *sessions.Session) { s.Values["a"] = 3 }},
@@ -224,19 +217,19 @@ func TestConflict(t *testing.T) {
 		"change, deletion":  {func(s *sessions.Session) { s.Values["b"] = 5 }, func(s *sessions.Session) { delete(s.Values, "b") }},
 		"list of the value": {func(s *sessions.Session) { s.Values["list"] = []any{[]byte("x")} }, func(s *sessions.Session) { s.Values["list"] = 1 }},
 	} {
-		first, second := b.load(), b.load()
+		first, second := b.Load(), b.Load()
 		changes[0](first)
 		changes[1](second)
 		second.Values["other"] = what
-		if _, err := b.save(first); err != nil {
+		if _, err := b.Save(first); err != nil {
 			t.Fatalf("%s: first save: %v", what, err)
 		}
-		before := f.document()
-		w, err := b.clone().save(second)
+		before := f.Document()
+		w, err := b.Clone().Save(second)
 		if !errors.Is(err, mongostore.ErrConflict) || w.Header()["Set-Cookie"] != nil {
 			t.Errorf("%s: second save: %v", what, err)
 		}
-		if after := f.document(); string(after) != string(before) {
+		if after := f.Document(); string(after) != string(before) {
 			t.Errorf("%s: a rejected save was written", what)
 		}
 	}
@@ -244,19 +237,19 @@ func TestConflict(t *testing.T) {
 	// Different keys, in any number of requests at once.
 	var loaded []*sessions.Session
 	for range 20 {
-		loaded = append(loaded, b.load())
+		loaded = append(loaded, b.Load())
 	}
 	var wg sync.WaitGroup
 	for i, session := range loaded {
 		wg.Go(func() {
 			session.Values[i] = i
-			if _, err := b.clone().save(session); err != nil {
+			if _, err := b.Clone().Save(session); err != nil {
 				t.Errorf("another key: %v", err)
 			}
 		})
 	}
 	wg.Wait()
-	got := b.load()
+	got := b.Load()
 	for i := range loaded {
 		if got.Values[i] != i {
 			t.Errorf("key %d is lost", i)
@@ -264,37 +257,37 @@ func TestConflict(t *testing.T) {
 	}
 
 	// What a session has not seen it cannot overwrite, also after a merge.
-	one, two := b.load(), b.load()
+	one, two := b.Load(), b.Load()
 	one.Values["x"] = 1
 	two.Values["y"] = 1
 	for _, s := range []*sessions.Session{one, two} {
-		if _, err := b.save(s); err != nil {
+		if _, err := b.Save(s); err != nil {
 			t.Fatal(err)
 		}
 	}
 	two.Values["x"] = 2
-	if _, err := b.save(two); !errors.Is(err, mongostore.ErrConflict) {
+	if _, err := b.Save(two); !errors.Is(err, mongostore.ErrConflict) {
 		t.Errorf("a key that was merged unseen: %v", err)
 	}
 	// Its own keys it can.
-	three := b.load()
+	three := b.Load()
 	for i := range 3 {
 		three.Values["mine"] = i
-		if _, err := b.save(three); err != nil {
+		if _, err := b.Save(three); err != nil {
 			t.Errorf("save %d of one session: %v", i, err)
 		}
 	}
 
 	// A counter that handlers raise with the retry that is documented loses nothing.
-	b.do(func(s *sessions.Session) { s.Values["counter"] = 0 })
+	b.Do(func(s *sessions.Session) { s.Values["counter"] = 0 })
 	for range 5 {
 		wg.Go(func() {
-			mine := b.clone()
+			mine := b.Clone()
 			for {
-				session := mine.load()
+				session := mine.Load()
 				n, _ := session.Values["counter"].(int)
 				session.Values["counter"] = n + 1
-				_, err := mine.save(session)
+				_, err := mine.Save(session)
 				if errors.Is(err, mongostore.ErrConflict) {
 					continue
 				}
@@ -306,15 +299,15 @@ func TestConflict(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := b.load().Values["counter"]; n != 5 {
+	if n := b.Load().Values["counter"]; n != 5 {
 		t.Errorf("counter: %v, want 5", n)
 	}
 
 	// And a logout is a logout.
-	late := b.load()
-	b.clone().logout()
+	late := b.Load()
+	b.Clone().Logout()
 	late.Values["a"] = 1
-	if _, err := b.save(late); !errors.Is(err, mongostore.ErrGone) {
+	if _, err := b.Save(late); !errors.Is(err, mongostore.ErrGone) {
 		t.Errorf("after the logout: %v", err)
 	}
 }
@@ -323,17 +316,17 @@ func TestConflict(t *testing.T) {
 // the next one.
 func TestRenewForAnotherOwner(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
-	b := f.browser()
-	b.do(func(s *sessions.Session) { s.Values["user"] = "eve" })
-	session := b.load()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) { s.Values["user"] = "eve" })
+	session := b.Load()
 	clear(session.Values)
 	session.Values["user"] = "ada"
-	b.clone().do(func(s *sessions.Session) { s.Values["cart"] = "of eve" })
-	if _, err := b.renew(session); err != nil {
+	b.Clone().Do(func(s *sessions.Session) { s.Values["cart"] = "of eve" })
+	if _, err := b.Renew(session); err != nil {
 		t.Fatal(err)
 	}
-	if s := b.load(); len(s.Values) != 1 || s.Values["user"] != "ada" {
+	if s := b.Load(); len(s.Values) != 1 || s.Values["user"] != "ada" {
 		t.Errorf("values: %v", s.Values)
 	}
 }
@@ -342,68 +335,68 @@ func TestRenewForAnotherOwner(t *testing.T) {
 // none can be lost in it, whatever becomes of its deletion.
 func TestFrozenWhileRenewed(t *testing.T) {
 	t.Parallel()
-	for what, then := range map[string]rule{
+	for what, then := range map[string]storetest.Rule{
 		"deleted":         {},
-		"deletion fails":  {kind: answer, reply: refusal(11600, "InterruptedAtShutdown"), once: true},
-		"its answer lost": {kind: loseAnswer, once: true},
+		"deletion fails":  {Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown"), Once: true},
+		"its answer lost": {Kind: storetest.LoseAnswer, Once: true},
 	} {
-		f := setup(t, impatient)
-		b := f.browser().login()
-		late := []*sessions.Session{b.load(), b.load()}
-		old, renewer, session := b.clone(), b.clone(), b.load()
+		f := storetest.Setup(t, impatient)
+		b := f.Browser().Login()
+		late := []*sessions.Session{b.Load(), b.Load()}
+		old, renewer, session := b.Clone(), b.Clone(), b.Load()
 		seen, gate := make(chan struct{}, 1), make(chan struct{})
-		f.wire.on("delete", rule{kind: hold, once: true, seen: seen, gate: gate})
+		f.Wire.On("delete", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: gate})
 		done := make(chan error)
 		go func() {
-			_, err := renewer.renew(session)
+			_, err := renewer.Renew(session)
 			done <- err
 		}()
 		<-seen
 		late[0].Values["n"] = 1
 		late[1].Options.MaxAge = 60
 		for _, s := range late {
-			if w, err := b.clone().save(s); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
+			if w, err := b.Clone().Save(s); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
 				t.Errorf("%s: a save in between: %v", what, err)
 			}
 		}
-		if !old.load().IsNew {
+		if !old.Load().IsNew {
 			t.Errorf("%s: the old ID works", what)
 		}
-		f.wire.on("find", rule{kind: answer, reply: refusal(11600, "InterruptedAtShutdown")})
-		if then.kind != pass {
-			f.wire.on("delete", then)
+		f.Wire.On("find", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown")})
+		if then.Kind != storetest.Pass {
+			f.Wire.On("delete", then)
 		}
 		close(gate)
 		if err := <-done; err != nil {
 			t.Errorf("%s: the renewal: %v", what, err)
 		}
-		f.wire.heal()
-		if s := renewer.load(); s.Values["user"] != "ada" {
+		f.Wire.Heal()
+		if s := renewer.Load(); s.Values["user"] != "ada" {
 			t.Errorf("%s: the session is lost: %v", what, s.Values)
 		}
-		if !old.load().IsNew {
+		if !old.Load().IsNew {
 			t.Errorf("%s: the old ID works", what)
 		}
-		eventually(t, "one document is left", func() bool { return len(f.documents()) == 1 })
+		storetest.Eventually(t, "one document is left", func() bool { return len(f.Documents()) == 1 })
 	}
 }
 
 // TestTouchOfRenewed: also a touch of what has moved is refused.
 func TestTouchOfRenewed(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	f.edit(setDate("seenAt", time.Now().Add(-time.Hour)))
-	touch, session := b.load(), b.load()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	f.Edit(storetest.SetDate("seenAt", time.Now().Add(-time.Hour)))
+	touch, session := b.Load(), b.Load()
 	seen, gate := make(chan struct{}, 1), make(chan struct{})
-	f.wire.on("delete", rule{kind: hold, once: true, seen: seen, gate: gate})
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: gate})
 	done := make(chan error)
 	go func() {
-		_, err := b.clone().renew(session)
+		_, err := b.Clone().Renew(session)
 		done <- err
 	}()
 	<-seen
-	if w, err := b.clone().save(touch); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
+	if w, err := b.Clone().Save(touch); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
 		t.Errorf("the touch: %v", err)
 	}
 	close(gate)
@@ -415,21 +408,21 @@ func TestTouchOfRenewed(t *testing.T) {
 // TestSlowRenewalHoldsUpNobody: neither other renewals nor the removals of the process.
 func TestSlowRenewalHoldsUpNobody(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	slow, out, other := f.browser().login(), f.browser().login(), f.browser().login()
-	slowSession, otherSession := slow.load(), other.load()
+	f := storetest.Setup(t)
+	slow, out, other := f.Browser().Login(), f.Browser().Login(), f.Browser().Login()
+	slowSession, otherSession := slow.Load(), other.Load()
 	seen, gate := make(chan struct{}, 1), make(chan struct{})
-	f.wire.on("insert", rule{kind: hold, once: true, seen: seen, gate: gate})
+	f.Wire.On("insert", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: gate})
 	done := make(chan error)
 	go func() {
-		_, err := slow.renew(slowSession)
+		_, err := slow.Renew(slowSession)
 		done <- err
 	}()
 	<-seen
-	f.wire.on("delete", rule{kind: answer, once: true, reply: refusal(11600, "InterruptedAtShutdown")})
-	out.logout()
-	eventually(t, "the removal has been repeated", func() bool { return len(f.documents()) == 2 })
-	if _, err := other.renew(otherSession); err != nil { // hangs, if it waits for the slow one
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Once: true, Reply: storetest.Refusal(11600, "InterruptedAtShutdown")})
+	out.Logout()
+	storetest.Eventually(t, "the removal has been repeated", func() bool { return len(f.Documents()) == 2 })
+	if _, err := other.Renew(otherSession); err != nil { // hangs, if it waits for the slow one
 		t.Error(err)
 	}
 	close(gate)
@@ -442,39 +435,39 @@ func TestSlowRenewalHoldsUpNobody(t *testing.T) {
 // that the old ID is dead.
 func TestRenewOfForeignSession(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	second := b.clone()
-	second.store = f.open()
-	loaded := b.load()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	second := b.Clone()
+	second.Store = f.Open()
+	loaded := b.Load()
 	copied := &sessions.Session{ID: loaded.ID, Values: loaded.Values}
 	for _, err := range []error{
-		f.store.Renew(b.request(), httptest.NewRecorder(), copied),
-		second.store.Renew(b.request(), httptest.NewRecorder(), loaded),
+		f.Store.Renew(b.Request(), httptest.NewRecorder(), copied),
+		second.Store.Renew(b.Request(), httptest.NewRecorder(), loaded),
 	} {
 		if err == nil {
 			t.Error("no error")
 		}
 	}
-	f.wantDocuments(1)
+	f.WantDocuments(1)
 }
 
 // TestRenewCarriesMaxAge: another request's MaxAge comes along, and is not taken back by the
 // next save of the session.
 func TestRenewCarriesMaxAge(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	session := b.load()
-	b.clone().do(func(s *sessions.Session) { s.Options.MaxAge = 1800 })
-	if _, err := b.renew(session); err != nil {
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	session := b.Load()
+	b.Clone().Do(func(s *sessions.Session) { s.Options.MaxAge = 1800 })
+	if _, err := b.Renew(session); err != nil {
 		t.Fatal(err)
 	}
 	session.Values["n"] = 1
-	if _, err := b.save(session); err != nil {
+	if _, err := b.Save(session); err != nil {
 		t.Fatal(err)
 	}
-	if age, err := f.document().LookupErr("maxAge"); err != nil || age.AsInt64() != 1800 {
+	if age, err := f.Document().LookupErr("maxAge"); err != nil || age.AsInt64() != 1800 {
 		t.Errorf("maxAge: %v, %v", age, err)
 	}
 }
@@ -483,23 +476,23 @@ func TestRenewCarriesMaxAge(t *testing.T) {
 func TestLateOwner(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"save", "renew"} {
-		f := setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
-		b := f.browser().login()
-		f.edit(bson.D{{Key: "$unset", Value: bson.D{{Key: "owner", Value: ""}}}})
-		slow := b.load()
-		b.do(func(s *sessions.Session) { s.Values["user"] = "bob" })
+		f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+		b := f.Browser().Login()
+		f.Edit(bson.D{{Key: "$unset", Value: bson.D{{Key: "owner", Value: ""}}}})
+		slow := b.Load()
+		b.Do(func(s *sessions.Session) { s.Values["user"] = "bob" })
 		slow.Values["n"] = 1
 		var err error
 		if how == "save" {
-			_, err = b.save(slow)
+			_, err = b.Save(slow)
 		} else {
-			_, err = b.renew(slow)
+			_, err = b.Renew(slow)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s := b.load(); s.Values["user"] != "bob" || s.Values["n"] != 1 || f.document().Lookup("owner").StringValue() != "bob" {
-			t.Errorf("%s: %v", how, f.document())
+		if s := b.Load(); s.Values["user"] != "bob" || s.Values["n"] != 1 || f.Document().Lookup("owner").StringValue() != "bob" {
+			t.Errorf("%s: %v", how, f.Document())
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/gorilla/sessions"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // What a store keeps of requests that are over: nothing. These tests look at the whole
@@ -27,18 +28,18 @@ func heap() runtime.MemStats {
 
 // TestNothingIsRetained of sessions that were loaded, changed, saved and removed.
 func TestNothingIsRetained(t *testing.T) {
-	f := setup(t)
-	b := f.browser()
+	f := storetest.Setup(t)
+	b := f.Browser()
 	text := strings.Repeat("x", 64<<10)
-	b.do(func(s *sessions.Session) { s.Values["text"] = text })
+	b.Do(func(s *sessions.Session) { s.Values["text"] = text })
 	requests := func(n int) {
 		for i := range n {
-			b.load()
-			b.do(func(s *sessions.Session) { s.Values["n"] = i })
-			other := f.browser()
-			other.do(func(s *sessions.Session) { s.Values["text"] = text })
-			other.logout()
-			f.log.reset()
+			b.Load()
+			b.Do(func(s *sessions.Session) { s.Values["n"] = i })
+			other := f.Browser()
+			other.Do(func(s *sessions.Session) { s.Values["text"] = text })
+			other.Logout()
+			f.Log.Reset()
 		}
 	}
 	requests(10) // fill the pools and buffers
@@ -46,7 +47,7 @@ func TestNothingIsRetained(t *testing.T) {
 	const n = 100
 	requests(n)
 	limit := before.HeapAlloc + n*uint64(len(text))/4 // of the 4 times that much which went through
-	eventually(t, "the sessions of finished requests are gone from memory", func() bool {
+	storetest.Eventually(t, "the sessions of finished requests are gone from memory", func() bool {
 		return heap().HeapAlloc < limit
 	})
 }
@@ -54,18 +55,18 @@ func TestNothingIsRetained(t *testing.T) {
 // TestNoReferenceIsRetained: not even to sessions that left nothing but a reference, be it
 // a weak one.
 func TestNoReferenceIsRetained(t *testing.T) {
-	f := setup(t, func(c *mongostore.Config) { c.SkipEmpty = true })
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.SkipEmpty = true })
 	requests := func(n int) {
 		for range n {
 			r, w := httptest.NewRequest(http.MethodGet, "https://example.com/", nil), httptest.NewRecorder()
-			session, err := f.store.Get(r, name)
+			session, err := f.Store.Get(r, storetest.Name)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := session.Save(r, w); err != nil || len(w.Header()) > 0 {
 				t.Fatal(err, w.Header())
 			}
-			if session, err := f.store.New(r, "no name, for a cookie"); session == nil || err == nil {
+			if session, err := f.Store.New(r, "no name, for a cookie"); session == nil || err == nil {
 				t.Fatal("a session of any name")
 			}
 		}
@@ -74,9 +75,9 @@ func TestNoReferenceIsRetained(t *testing.T) {
 	before := heap().HeapObjects
 	const n = 10_000
 	requests(n)
-	f.wantCommands()
+	f.WantCommands()
 	began := time.Now()
-	eventually(t, "the references to finished requests' sessions are gone", func() bool {
+	storetest.Eventually(t, "the references to finished requests' sessions are gone", func() bool {
 		return heap().HeapObjects < before+n/5
 	})
 	t.Logf("%d objects before, %d after, gone in %v", before, heap().HeapObjects, time.Since(began))

@@ -16,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // TestSaving: for each state of a session, what Save returns, what it sends, what cookie it sets
@@ -30,8 +31,8 @@ func TestSaving(t *testing.T) {
 	)
 	anyCommands := []string{"an insert, and what removes its document"} // the latter in the background
 	type request struct {
-		f       *fixture
-		b       *browser
+		f       *storetest.Fixture
+		b       *storetest.Browser
 		session *sessions.Session
 	}
 	for _, row := range []struct {
@@ -46,46 +47,46 @@ func TestSaving(t *testing.T) {
 	}{
 		{
 			name:     "new",
-			prepare:  func(_ *testing.T, q *request) { q.session = q.b.load(); q.session.Values["a"] = 1 },
+			prepare:  func(_ *testing.T, q *request) { q.session = q.b.Load(); q.session.Values["a"] = 1 },
 			commands: []string{"insert"}, cookie: newCookie, docs: 1,
 		},
 		{
 			name: "new, saved a second time in the same request",
 			prepare: func(t *testing.T, q *request) {
-				q.session = q.b.load()
+				q.session = q.b.Load()
 				q.session.Values["a"] = 1
-				if _, err := q.b.save(q.session); err != nil {
+				if _, err := q.b.Save(q.session); err != nil {
 					t.Fatal(err)
 				}
 				q.session.Values["b"] = 2
 			},
 			commands: []string{"update"}, cookie: sameCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				if s := q.b.load(); s.Values["a"] != 1 || s.Values["b"] != 2 {
+				if s := q.b.Load(); s.Values["a"] != 1 || s.Values["b"] != 2 {
 					t.Errorf("values: %v", s.Values)
 				}
 			},
 		},
 		{
 			name:     "unchanged, not due for a touch",
-			prepare:  func(_ *testing.T, q *request) { q.session = q.b.login().load() },
+			prepare:  func(_ *testing.T, q *request) { q.session = q.b.Login().Load() },
 			commands: nil, cookie: sameCookie, docs: 1,
 		},
 		{
 			name:   "unchanged, due",
 			config: func(c *mongostore.Config) { c.TouchInterval = time.Nanosecond },
 			prepare: func(_ *testing.T, q *request) {
-				q.b.login()
-				q.f.edit(bson.D{{Key: "$set", Value: bson.D{
+				q.b.Login()
+				q.f.Edit(bson.D{{Key: "$set", Value: bson.D{
 					{Key: "seenAt", Value: time.Now().Add(-time.Hour)}, {Key: "expiresAt", Value: time.Now().Add(time.Hour)},
 				}}})
-				q.session = q.b.load()
+				q.session = q.b.Load()
 			},
 			commands: []string{"update"}, cookie: sameCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				doc := q.f.document()
-				wantTime(t, doc, "seenAt", time.Now())
-				wantTime(t, doc, "expiresAt", time.Now().Add(30*24*time.Hour))
+				doc := q.f.Document()
+				storetest.WantTime(t, doc, "seenAt", time.Now())
+				storetest.WantTime(t, doc, "expiresAt", time.Now().Add(30*24*time.Hour))
 				if rev := doc.Lookup("rev").AsInt64(); rev != 1 {
 					t.Errorf("rev is %d after a touch, want 1", rev)
 				}
@@ -94,14 +95,14 @@ func TestSaving(t *testing.T) {
 		{
 			name: "changed",
 			prepare: func(_ *testing.T, q *request) {
-				q.b.do(func(s *sessions.Session) { s.Values["gone"], s.Values["kept"], s.Values["new"] = 1, 2, 3 })
-				q.session = q.b.load()
+				q.b.Do(func(s *sessions.Session) { s.Values["gone"], s.Values["kept"], s.Values["new"] = 1, 2, 3 })
+				q.session = q.b.Load()
 				delete(q.session.Values, "gone")
 				q.session.Values["new"] = "other"
 			},
 			commands: []string{"update"}, cookie: sameCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				doc := q.f.document()
+				doc := q.f.Document()
 				want := bson.D{{Key: "kept", Value: int32(2)}, {Key: "new", Value: "other"}}
 				if got := fmt.Sprint(decoded(t, doc.Lookup("values"))); got != fmt.Sprint(want) {
 					t.Errorf("values: %s, want %v", got, want)
@@ -109,14 +110,14 @@ func TestSaving(t *testing.T) {
 				if rev := doc.Lookup("rev").AsInt64(); rev != 2 {
 					t.Errorf("rev is %d, want 2", rev)
 				}
-				wantTime(t, doc, "expiresAt", time.Now().Add(30*24*time.Hour))
+				storetest.WantTime(t, doc, "expiresAt", time.Now().Add(30*24*time.Hour))
 			},
 		},
 		{
 			name: "removed meanwhile",
 			prepare: func(_ *testing.T, q *request) {
-				q.session = q.b.login().load()
-				q.b.clone().logout()
+				q.session = q.b.Login().Load()
+				q.b.Clone().Logout()
 				q.session.Values["late"] = true
 			},
 			err: mongostore.ErrGone, commands: []string{"update"}, cookie: noCookie, docs: 0,
@@ -124,10 +125,10 @@ func TestSaving(t *testing.T) {
 		{
 			name: "removed meanwhile, saved once more",
 			prepare: func(t *testing.T, q *request) {
-				q.session = q.b.login().load()
-				q.b.clone().logout()
+				q.session = q.b.Login().Load()
+				q.b.Clone().Logout()
 				q.session.Values["late"] = true
-				if _, err := q.b.save(q.session); !errors.Is(err, mongostore.ErrGone) {
+				if _, err := q.b.Save(q.session); !errors.Is(err, mongostore.ErrGone) {
 					t.Errorf("first save: %v", err)
 				}
 				q.session.ID = ""
@@ -137,15 +138,15 @@ func TestSaving(t *testing.T) {
 		{
 			name: "expired meanwhile, the document still there",
 			prepare: func(_ *testing.T, q *request) {
-				q.b.do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
-				q.session = q.b.load()
-				expiry := q.f.document().Lookup("expiresAt").Time()
-				eventually(q.f.t, "the session has expired", func() bool { return time.Now().After(expiry) })
+				q.b.Do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
+				q.session = q.b.Load()
+				expiry := q.f.Document().Lookup("expiresAt").Time()
+				storetest.Eventually(q.f.T, "the session has expired", func() bool { return time.Now().After(expiry) })
 				q.session.Values["late"] = true
 			},
 			err: mongostore.ErrGone, commands: []string{"update", "find"}, cookie: noCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				if s := q.b.load(); !s.IsNew {
+				if s := q.b.Load(); !s.IsNew {
 					t.Error("the session has come back")
 				}
 			},
@@ -153,48 +154,48 @@ func TestSaving(t *testing.T) {
 		{
 			name: "expired meanwhile, unchanged",
 			prepare: func(_ *testing.T, q *request) {
-				q.b.do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
-				q.session = q.b.load()
-				expiry := q.f.document().Lookup("expiresAt").Time()
-				eventually(q.f.t, "the session has expired", func() bool { return time.Now().After(expiry) })
+				q.b.Do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
+				q.session = q.b.Load()
+				expiry := q.f.Document().Lookup("expiresAt").Time()
+				storetest.Eventually(q.f.T, "the session has expired", func() bool { return time.Now().After(expiry) })
 			},
 			err: mongostore.ErrGone, commands: []string{"update", "find"}, cookie: noCookie, docs: 1,
 		},
 		{
 			name: "expired as loaded, but prolonged by another request",
 			prepare: func(t *testing.T, q *request) {
-				q.b.do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
-				q.session = q.b.load()
-				expiry := q.f.document().Lookup("expiresAt").Time()
-				other := q.b.load()
+				q.b.Do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
+				q.session = q.b.Load()
+				expiry := q.f.Document().Lookup("expiresAt").Time()
+				other := q.b.Load()
 				other.Options.MaxAge = 3600
-				if _, err := q.b.clone().save(other); err != nil {
+				if _, err := q.b.Clone().Save(other); err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, "the first expiry has passed", func() bool { return time.Now().After(expiry) })
+				storetest.Eventually(t, "the first expiry has passed", func() bool { return time.Now().After(expiry) })
 				q.session.Values["late"] = true
 			},
 			commands: []string{"update", "find", "update"}, cookie: sameCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				wantTime(t, q.f.document(), "expiresAt", time.Now().Add(time.Hour))
+				storetest.WantTime(t, q.f.Document(), "expiresAt", time.Now().Add(time.Hour))
 			},
 		},
 		{
 			name:   "loaded during an outage",
 			config: func(c *mongostore.Config) { c.Timeout = 2 * time.Second },
 			prepare: func(t *testing.T, q *request) {
-				q.b.login()
-				q.f.wire.on("find", rule{kind: refuse})
+				q.b.Login()
+				q.f.Wire.On("find", storetest.Rule{Kind: storetest.Refuse})
 				var err error
-				if q.session, err = q.b.store.Get(q.b.request(), name); !errors.Is(err, mongostore.ErrUnavailable) {
+				if q.session, err = q.b.Store.Get(q.b.Request(), storetest.Name); !errors.Is(err, mongostore.ErrUnavailable) {
 					t.Fatalf("load: %v", err)
 				}
-				q.f.wire.heal()
+				q.f.Wire.Heal()
 				q.session.Values["user"] = "nobody"
 			},
 			err: mongostore.ErrUnavailable, commands: nil, cookie: noCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				if s := q.b.load(); s.Values["user"] != "ada" {
+				if s := q.b.Load(); s.Values["user"] != "ada" {
 					t.Errorf("after the outage the session is %v", s.Values)
 				}
 			},
@@ -203,13 +204,13 @@ func TestSaving(t *testing.T) {
 			name:   "loaded during an outage, MaxAge < 0",
 			config: func(c *mongostore.Config) { c.Timeout = 2 * time.Second },
 			prepare: func(t *testing.T, q *request) {
-				q.b.login()
-				q.f.wire.on("find", rule{kind: refuse})
+				q.b.Login()
+				q.f.Wire.On("find", storetest.Rule{Kind: storetest.Refuse})
 				var err error
-				if q.session, err = q.b.store.Get(q.b.request(), name); !errors.Is(err, mongostore.ErrUnavailable) {
+				if q.session, err = q.b.Store.Get(q.b.Request(), storetest.Name); !errors.Is(err, mongostore.ErrUnavailable) {
 					t.Fatalf("load: %v", err)
 				}
-				q.f.wire.heal()
+				q.f.Wire.Heal()
 				q.session.Options.MaxAge = -1
 			},
 			commands: []string{"delete"}, cookie: expiredCookie, docs: 0,
@@ -217,10 +218,10 @@ func TestSaving(t *testing.T) {
 		{
 			name: "damaged, MaxAge < 0",
 			prepare: func(t *testing.T, q *request) {
-				q.b.login()
-				q.f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "v", Value: 2}}}})
+				q.b.Login()
+				q.f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "v", Value: 2}}}})
 				var err error
-				if q.session, err = q.b.store.Get(q.b.request(), name); !errors.Is(err, mongostore.ErrCorrupt) {
+				if q.session, err = q.b.Store.Get(q.b.Request(), storetest.Name); !errors.Is(err, mongostore.ErrCorrupt) {
 					t.Fatalf("load: %v", err)
 				}
 				q.session.Options.MaxAge = -1
@@ -230,7 +231,7 @@ func TestSaving(t *testing.T) {
 		{
 			name: "MaxAge < 0",
 			prepare: func(_ *testing.T, q *request) {
-				q.session = q.b.login().load()
+				q.session = q.b.Login().Load()
 				q.session.Options.MaxAge = -1
 			},
 			commands: []string{"delete"}, cookie: expiredCookie, docs: 0,
@@ -238,9 +239,9 @@ func TestSaving(t *testing.T) {
 		{
 			name: "MaxAge < 0, a second time in the same request",
 			prepare: func(t *testing.T, q *request) {
-				q.session = q.b.login().load()
+				q.session = q.b.Login().Load()
 				q.session.Options.MaxAge = -1
-				if _, err := q.b.save(q.session); err != nil {
+				if _, err := q.b.Save(q.session); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -249,9 +250,9 @@ func TestSaving(t *testing.T) {
 		{
 			name: "MaxAge < 0, then positive again",
 			prepare: func(t *testing.T, q *request) {
-				q.session = q.b.login().load()
+				q.session = q.b.Login().Load()
 				q.session.Options.MaxAge = -1
-				if _, err := q.b.save(q.session); err != nil {
+				if _, err := q.b.Save(q.session); err != nil {
 					t.Fatal(err)
 				}
 				q.session.Options.MaxAge = 3600
@@ -261,7 +262,7 @@ func TestSaving(t *testing.T) {
 		{
 			name: "MaxAge < 0, new",
 			prepare: func(_ *testing.T, q *request) {
-				q.session = q.b.load()
+				q.session = q.b.Load()
 				q.session.Options.MaxAge = -1
 			},
 			commands: nil, cookie: expiredCookie, docs: 0,
@@ -269,13 +270,13 @@ func TestSaving(t *testing.T) {
 		{
 			name: "MaxAge == 0",
 			prepare: func(_ *testing.T, q *request) {
-				q.session = q.b.load()
+				q.session = q.b.Load()
 				q.session.Options.MaxAge = 0
 			},
 			commands: []string{"insert"}, cookie: newCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				wantTime(t, q.f.document(), "expiresAt", time.Now().Add(24*time.Hour))
-				if s := q.b.load(); s.Options.MaxAge != 0 {
+				storetest.WantTime(t, q.f.Document(), "expiresAt", time.Now().Add(24*time.Hour))
+				if s := q.b.Load(); s.Options.MaxAge != 0 {
 					t.Errorf("MaxAge comes back as %d", s.Options.MaxAge)
 				}
 			},
@@ -283,18 +284,18 @@ func TestSaving(t *testing.T) {
 		{
 			name: "MaxAge of its own, kept on later requests",
 			prepare: func(_ *testing.T, q *request) {
-				q.b.do(func(s *sessions.Session) { s.Options.MaxAge = 7 * 24 * 3600 })
-				q.session = q.b.load()
+				q.b.Do(func(s *sessions.Session) { s.Options.MaxAge = 7 * 24 * 3600 })
+				q.session = q.b.Load()
 				q.session.Values["a"] = 1
 			},
 			commands: []string{"update"}, cookie: sameCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				doc := q.f.document()
-				wantTime(t, doc, "expiresAt", time.Now().Add(7*24*time.Hour))
+				doc := q.f.Document()
+				storetest.WantTime(t, doc, "expiresAt", time.Now().Add(7*24*time.Hour))
 				if age := doc.Lookup("maxAge").AsInt64(); age != 7*24*3600 {
 					t.Errorf("maxAge is %d", age)
 				}
-				if s := q.b.load(); s.Options.MaxAge != 7*24*3600 {
+				if s := q.b.Load(); s.Options.MaxAge != 7*24*3600 {
 					t.Errorf("MaxAge comes back as %d", s.Options.MaxAge)
 				}
 			},
@@ -302,14 +303,14 @@ func TestSaving(t *testing.T) {
 		{
 			name: "MaxAge of its own given up, which shortens its life",
 			prepare: func(_ *testing.T, q *request) {
-				q.b.do(func(s *sessions.Session) { s.Options.MaxAge = 90 * 24 * 3600 })
-				q.session = q.b.load()
+				q.b.Do(func(s *sessions.Session) { s.Options.MaxAge = 90 * 24 * 3600 })
+				q.session = q.b.Load()
 				q.session.Options.MaxAge = 30 * 24 * 3600 // the store's
 			},
 			commands: []string{"update"}, cookie: sameCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				doc := q.f.document()
-				wantTime(t, doc, "expiresAt", time.Now().Add(30*24*time.Hour))
+				doc := q.f.Document()
+				storetest.WantTime(t, doc, "expiresAt", time.Now().Add(30*24*time.Hour))
 				if _, err := doc.LookupErr("maxAge"); err == nil {
 					t.Error("maxAge is still there")
 				}
@@ -318,12 +319,12 @@ func TestSaving(t *testing.T) {
 		{
 			name: "MaxAge beyond all measure",
 			prepare: func(_ *testing.T, q *request) {
-				q.session = q.b.load()
+				q.session = q.b.Load()
 				q.session.Options.MaxAge = math.MaxInt
 			},
 			commands: []string{"insert"}, cookie: newCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				if s := q.b.load(); s.IsNew || s.Options.MaxAge != math.MaxInt {
+				if s := q.b.Load(); s.IsNew || s.Options.MaxAge != math.MaxInt {
 					t.Errorf("MaxAge comes back as %d, new %t", s.Options.MaxAge, s.IsNew)
 				}
 			},
@@ -331,12 +332,12 @@ func TestSaving(t *testing.T) {
 		{
 			name: "given no ID by the application",
 			prepare: func(_ *testing.T, q *request) {
-				q.session = q.b.login().load()
+				q.session = q.b.Login().Load()
 				q.session.ID = ""
 			},
 			commands: []string{"insert", "update", "delete"}, cookie: newCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				if s := q.b.load(); s.Values["user"] != "ada" || s.ID != q.session.ID {
+				if s := q.b.Load(); s.Values["user"] != "ada" || s.ID != q.session.ID {
 					t.Errorf("values under the new ID: %v", s.Values)
 				}
 			},
@@ -344,7 +345,7 @@ func TestSaving(t *testing.T) {
 		{
 			name: "given another ID by the application",
 			prepare: func(_ *testing.T, q *request) {
-				q.session = q.b.login().load()
+				q.session = q.b.Login().Load()
 				q.session.ID = "chosen"
 			},
 			commands: []string{"insert", "update", "delete"}, cookie: newCookie, docs: 1,
@@ -352,7 +353,7 @@ func TestSaving(t *testing.T) {
 				if q.session.ID == "chosen" {
 					t.Error("the store has adopted an ID")
 				}
-				if s := q.b.load(); s.Values["user"] != "ada" || s.ID != q.session.ID {
+				if s := q.b.Load(); s.Values["user"] != "ada" || s.ID != q.session.ID {
 					t.Errorf("values under the new ID: %v", s.Values)
 				}
 			},
@@ -360,7 +361,7 @@ func TestSaving(t *testing.T) {
 		{
 			name: "new, and given an ID by the application",
 			prepare: func(_ *testing.T, q *request) {
-				q.session = q.b.load()
+				q.session = q.b.Load()
 				q.session.ID = "chosen"
 			},
 			commands: []string{"insert"}, cookie: newCookie, docs: 1,
@@ -374,7 +375,7 @@ func TestSaving(t *testing.T) {
 			name:   "too large",
 			config: func(c *mongostore.Config) { c.MaxSize = 1000 },
 			prepare: func(_ *testing.T, q *request) {
-				q.session = q.b.login().load()
+				q.session = q.b.Login().Load()
 				q.session.Values["a"] = strings.Repeat("x", 1000)
 			},
 			err: mongostore.ErrTooLarge, commands: nil, cookie: noCookie, docs: 1,
@@ -382,12 +383,12 @@ func TestSaving(t *testing.T) {
 		{
 			name: "larger than the 4096 bytes of a cookie",
 			prepare: func(_ *testing.T, q *request) {
-				q.session = q.b.login().load()
+				q.session = q.b.Login().Load()
 				q.session.Values["a"] = strings.Repeat("x", 100_000)
 			},
 			commands: []string{"update"}, cookie: sameCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				if s, _ := q.b.load().Values["a"].(string); len(s) != 100_000 {
+				if s, _ := q.b.Load().Values["a"].(string); len(s) != 100_000 {
 					t.Errorf("%d bytes come back", len(s))
 				}
 			},
@@ -395,33 +396,33 @@ func TestSaving(t *testing.T) {
 		{
 			name: "database refuses the insert",
 			prepare: func(_ *testing.T, q *request) {
-				q.session = q.b.load()
-				q.f.wire.on("insert", rule{kind: answer, reply: refusal(13, "Unauthorized"), once: true})
+				q.session = q.b.Load()
+				q.f.Wire.On("insert", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized"), Once: true})
 			},
 			err: mongostore.ErrUnavailable, commands: []string{"insert"}, cookie: noCookie, docs: 0,
 			check: func(t *testing.T, q *request) {
 				if q.session.ID != "" {
 					t.Error("a session that is not stored has an ID")
 				}
-				if _, err := q.b.save(q.session); err != nil {
+				if _, err := q.b.Save(q.session); err != nil {
 					t.Errorf("the next save: %v", err)
 				}
-				q.f.wantDocuments(1)
+				q.f.WantDocuments(1)
 			},
 		},
 		{
 			name: "database refuses the update",
 			prepare: func(_ *testing.T, q *request) {
-				q.session = q.b.login().load()
+				q.session = q.b.Login().Load()
 				q.session.Values["a"] = 1
-				q.f.wire.on("update", rule{kind: answer, reply: refusal(13, "Unauthorized"), once: true})
+				q.f.Wire.On("update", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized"), Once: true})
 			},
 			err: mongostore.ErrUnavailable, commands: []string{"update"}, cookie: noCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				if _, err := q.b.save(q.session); err != nil {
+				if _, err := q.b.Save(q.session); err != nil {
 					t.Errorf("the next save: %v", err)
 				}
-				if s := q.b.load(); s.Values["a"] != 1 {
+				if s := q.b.Load(); s.Values["a"] != 1 {
 					t.Errorf("values: %v", s.Values)
 				}
 			},
@@ -429,8 +430,8 @@ func TestSaving(t *testing.T) {
 		{
 			name: "write concern not met",
 			prepare: func(_ *testing.T, q *request) {
-				q.session = q.b.load()
-				q.f.wire.on("insert", rule{kind: answerAfter, once: true, reply: bson.D{
+				q.session = q.b.Load()
+				q.f.Wire.On("insert", storetest.Rule{Kind: storetest.AnswerAfter, Once: true, Reply: bson.D{
 					{Key: "ok", Value: 1},
 					{Key: "n", Value: 1},
 					{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: 64}, {Key: "errmsg", Value: "waiting for replication timed out"}}},
@@ -439,11 +440,11 @@ func TestSaving(t *testing.T) {
 			err: mongostore.ErrUnavailable, commands: anyCommands, cookie: noCookie, docs: -1,
 			check: func(t *testing.T, q *request) {
 				// What was not confirmed is taken back, and the next save makes it anew.
-				if _, err := q.b.save(q.session); err != nil {
+				if _, err := q.b.Save(q.session); err != nil {
 					t.Errorf("the next save: %v", err)
 				}
-				eventually(t, "one document is left", func() bool { return len(q.f.documents()) == 1 })
-				if q.b.load().IsNew {
+				storetest.Eventually(t, "one document is left", func() bool { return len(q.f.Documents()) == 1 })
+				if q.b.Load().IsNew {
 					t.Error("the session is gone")
 				}
 			},
@@ -455,21 +456,21 @@ func TestSaving(t *testing.T) {
 			if row.config != nil {
 				config = append(config, row.config)
 			}
-			f := setup(t, config...)
-			q := &request{f: f, b: f.browser()}
+			f := storetest.Setup(t, config...)
+			q := &request{f: f, b: f.Browser()}
 			row.prepare(t, q)
-			cookieBefore, idBefore := q.b.cookies[name], q.session.ID
-			f.log.reset()
+			cookieBefore, idBefore := q.b.Cookies[storetest.Name], q.session.ID
+			f.Log.Reset()
 
-			w, err := q.b.save(q.session)
+			w, err := q.b.Save(q.session)
 			if !errors.Is(err, row.err) || (err == nil) != (row.err == nil) {
 				t.Errorf("error: %v, want %v", err, row.err)
 			}
 			if !slices.Equal(row.commands, anyCommands) {
-				f.wantCommands(row.commands...)
+				f.WantCommands(row.commands...)
 			}
 			if row.docs >= 0 {
-				f.wantDocuments(row.docs)
+				f.WantDocuments(row.docs)
 			}
 			set := w.Result().Cookies()
 			switch {
@@ -484,17 +485,17 @@ func TestSaving(t *testing.T) {
 					t.Errorf("the cookie has not expired: %v", set[0])
 				}
 			case row.cookie == sameCookie:
-				if s := q.b.load(); s.ID != idBefore || s.IsNew {
+				if s := q.b.Load(); s.ID != idBefore || s.IsNew {
 					t.Error("the cookie is not that of the session")
 				}
 			default:
-				if s := q.b.load(); s.ID != q.session.ID || s.IsNew || s.ID == idBefore {
+				if s := q.b.Load(); s.ID != q.session.ID || s.IsNew || s.ID == idBefore {
 					t.Error("the cookie is not that of a new session")
 				}
 				if cookieBefore != "" {
-					b := f.browser()
-					b.cookies[name] = cookieBefore
-					if s := b.load(); !s.IsNew {
+					b := f.Browser()
+					b.Cookies[storetest.Name] = cookieBefore
+					if s := b.Load(); !s.IsNew {
 						t.Error("the old ID still works")
 					}
 				}
@@ -503,15 +504,6 @@ func TestSaving(t *testing.T) {
 				row.check(t, q)
 			}
 		})
-	}
-}
-
-// wantTime checks a date of the document, roughly.
-func wantTime(t *testing.T, doc bson.Raw, field string, want time.Time) {
-	t.Helper()
-	got, ok := doc.Lookup(field).TimeOK()
-	if d := got.Sub(want); !ok || d < -time.Minute || d > time.Minute {
-		t.Errorf("%s is %v, want about %v", field, got, want)
 	}
 }
 
@@ -528,9 +520,9 @@ func decoded(t *testing.T, v bson.RawValue) bson.D {
 // TestDocument looks at a session's document from outside.
 func TestDocument(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser()
-	b.do(func(s *sessions.Session) {
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) {
 		s.Values["user_id"] = 42
 		s.Values["theme"] = "dark"
 		s.Values["expiresAt"] = "never"
@@ -539,7 +531,7 @@ func TestDocument(t *testing.T) {
 		s.Values[7] = "seven"
 		s.AddFlash("Welcome back")
 	})
-	doc := f.document()
+	doc := f.Document()
 	var fields []string
 	elements, err := doc.Elements()
 	if err != nil {
@@ -551,21 +543,21 @@ func TestDocument(t *testing.T) {
 	if want := []string{"_id", "v", "name", "values", "rev", "createdAt", "seenAt", "expiresAt"}; !slices.Equal(fields, want) {
 		t.Errorf("fields: %q, want %q", fields, want)
 	}
-	if id := doc.Lookup("_id").StringValue(); len(id) != 43 || id != hashOf(b.load().ID) {
+	if id := doc.Lookup("_id").StringValue(); len(id) != 43 || id != storetest.HashOf(b.Load().ID) {
 		t.Errorf("_id is not the hash of the ID: %q", id)
 	}
 	if v := doc.Lookup("v").AsInt64(); v != 1 {
 		t.Errorf("v is %d", v)
 	}
-	if n := doc.Lookup("name").StringValue(); n != name {
+	if n := doc.Lookup("name").StringValue(); n != storetest.Name {
 		t.Errorf("name is %q", n)
 	}
 	if rev := doc.Lookup("rev").AsInt64(); rev != 1 {
 		t.Errorf("rev is %d", rev)
 	}
-	wantTime(t, doc, "createdAt", time.Now())
-	wantTime(t, doc, "seenAt", time.Now())
-	wantTime(t, doc, "expiresAt", time.Now().Add(30*24*time.Hour))
+	storetest.WantTime(t, doc, "createdAt", time.Now())
+	storetest.WantTime(t, doc, "seenAt", time.Now())
+	storetest.WantTime(t, doc, "expiresAt", time.Now().Add(30*24*time.Hour))
 	want := bson.D{
 		{Key: "%24set", Value: int32(1)},
 		{Key: "%int:7", Value: "seven"},
@@ -578,15 +570,15 @@ func TestDocument(t *testing.T) {
 	if got := fmt.Sprint(decoded(t, doc.Lookup("values"))); got != fmt.Sprint(want) {
 		t.Errorf("values:\n%s, want\n%v", got, want)
 	}
-	if strings.Contains(string(doc), b.load().ID) {
+	if strings.Contains(string(doc), b.Load().ID) {
 		t.Error("the document holds the ID")
 	}
 	// Support staff can ask for them.
-	n, err := f.coll.CountDocuments(t.Context(), bson.D{{Key: "values.user_id", Value: 42}})
+	n, err := f.Coll.CountDocuments(t.Context(), bson.D{{Key: "values.user_id", Value: 42}})
 	if err != nil || n != 1 {
 		t.Errorf("a query for a value finds %d, %v", n, err)
 	}
-	if flashes := b.load().Flashes(); len(flashes) != 1 || flashes[0] != "Welcome back" {
+	if flashes := b.Load().Flashes(); len(flashes) != 1 || flashes[0] != "Welcome back" {
 		t.Errorf("flashes: %v", flashes)
 	}
 }
@@ -595,10 +587,10 @@ func TestDocument(t *testing.T) {
 // cookies of others stay.
 func TestCookieTwice(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	r, w := f.browser().request(), httptest.NewRecorder()
+	f := storetest.Setup(t)
+	r, w := f.Browser().Request(), httptest.NewRecorder()
 	http.SetCookie(w, &http.Cookie{Name: "other", Value: "1"})
-	session, err := f.store.Get(r, name)
+	session, err := f.Store.Get(r, storetest.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -610,7 +602,7 @@ func TestCookieTwice(t *testing.T) {
 		}
 	}
 	cookies := w.Result().Cookies()
-	if len(cookies) != 2 || cookies[0].Name != "other" || cookies[1].Name != name || cookies[1].MaxAge != 1002 {
+	if len(cookies) != 2 || cookies[0].Name != "other" || cookies[1].Name != storetest.Name || cookies[1].MaxAge != 1002 {
 		t.Errorf("cookies: %v", cookies)
 	}
 }
@@ -622,22 +614,22 @@ type derived struct{}
 // saved with, and when gorilla's registry has changed its store.
 func TestSessionOutlivesRequest(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	b := f.browser().login()
-	session := b.load()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	session := b.Load()
 	for i := range 3 {
 		session.Values["i"] = i
-		r := b.request()
+		r := b.Request()
 		r = r.WithContext(context.WithValue(r.Context(), derived{}, i))
-		if err := f.store.Save(r, httptest.NewRecorder(), session); err != nil {
+		if err := f.Store.Save(r, httptest.NewRecorder(), session); err != nil {
 			t.Fatal(err)
 		}
 	}
 	session.Values, session.Options = nil, nil
-	if _, err := b.save(session); err != nil {
+	if _, err := b.Save(session); err != nil {
 		t.Fatal(err)
 	}
-	if doc := f.document(); len(decoded(t, doc.Lookup("values"))) != 0 {
+	if doc := f.Document(); len(decoded(t, doc.Lookup("values"))) != 0 {
 		t.Error("values are left, though the map was replaced by nil")
 	}
 }
@@ -645,35 +637,35 @@ func TestSessionOutlivesRequest(t *testing.T) {
 // TestBadInput: nothing is written, no cookie is set and nothing panics.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	session := f.browser().load()
-	r, w := f.browser().request(), httptest.NewRecorder()
+	f := storetest.Setup(t)
+	session := f.Browser().Load()
+	r, w := f.Browser().Request(), httptest.NewRecorder()
 	for what, err := range map[string]error{
-		"nil session":  f.store.Save(r, w, nil),
-		"nil request":  f.store.Save(nil, w, session),
-		"nil response": f.store.Save(r, nil, session),
+		"nil session":  f.Store.Save(r, w, nil),
+		"nil request":  f.Store.Save(nil, w, session),
+		"nil response": f.Store.Save(r, nil, session),
 	} {
 		if err == nil {
 			t.Errorf("%s: no error", what)
 		}
 	}
-	for _, get := range []func(*http.Request, string) (*sessions.Session, error){f.store.Get, f.store.New} {
+	for _, get := range []func(*http.Request, string) (*sessions.Session, error){f.Store.Get, f.Store.New} {
 		for _, bad := range []string{"", "a b", "a=b", "a;b", "ä", "a\x00"} {
 			s, err := get(r, bad)
 			if s == nil || err == nil {
 				t.Errorf("name %q: session %v, error %v", bad, s, err)
 				continue
 			}
-			if f.store.Save(r, w, s) == nil {
+			if f.Store.Save(r, w, s) == nil {
 				t.Errorf("a session of the name %q could be saved", bad)
 			}
 		}
-		if s, err := get(nil, name); s == nil || err == nil {
+		if s, err := get(nil, storetest.Name); s == nil || err == nil {
 			t.Errorf("nil request: session %v, error %v", s, err)
 		}
 	}
 	if w.Header()["Set-Cookie"] != nil {
 		t.Errorf("cookies set: %q", w.Header()["Set-Cookie"])
 	}
-	f.wantDocuments(0)
+	f.WantDocuments(0)
 }

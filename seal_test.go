@@ -2,7 +2,6 @@ package mongostore_test
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,20 +11,12 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-func sealKey(t *testing.T) []byte {
+func setupSealed(t *testing.T, keys ...[]byte) *storetest.Fixture {
 	t.Helper()
-	key := make([]byte, 32)
-	if _, err := rand.Read(key); err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func setupSealed(t *testing.T, keys ...[]byte) *fixture {
-	t.Helper()
-	return setup(t, func(c *mongostore.Config) { c.SealKeys, c.OwnerKey = keys, "user" })
+	return storetest.Setup(t, func(c *mongostore.Config) { c.SealKeys, c.OwnerKey = keys, "user" })
 }
 
 // fill puts values of all kinds into a session.
@@ -41,10 +32,10 @@ func fill(s *sessions.Session) {
 // TestSealing: no value can be read in the database, and all is as without it.
 func TestSealing(t *testing.T) {
 	t.Parallel()
-	f := setupSealed(t, sealKey(t))
-	b := f.browser().login()
-	b.do(fill)
-	doc := f.document()
+	f := setupSealed(t, storetest.SealKey(t))
+	b := f.Browser().Login()
+	b.Do(fill)
+	doc := f.Document()
 	if s := doc.String(); strings.Contains(s, "SECRET") || bytes.Contains(doc, []byte("SECRET")) || strings.Contains(s, "424242") {
 		t.Errorf("readable: %s", s)
 	}
@@ -58,23 +49,23 @@ func TestSealing(t *testing.T) {
 		}
 	}
 	// What stays readable: the owner, to be found by.
-	if doc.Lookup("owner").StringValue() != "ada" || len(sessionsOf(t, f.store, "ada")) != 1 {
+	if doc.Lookup("owner").StringValue() != "ada" || len(storetest.SessionsOf(t, f.Store, "ada")) != 1 {
 		t.Errorf("owner: %v", doc.Lookup("owner"))
 	}
 
 	want := &sessions.Session{Values: map[any]any{"user": "ada"}}
 	fill(want)
-	if got := b.load().Values; fmt.Sprint(got) != fmt.Sprint(want.Values) {
+	if got := b.Load().Values; fmt.Sprint(got) != fmt.Sprint(want.Values) {
 		t.Errorf("values: %v, want %v", got, want.Values)
 	}
 	// Unchanged, it is not written, and of a change only that.
-	f.log.reset()
+	f.Log.Reset()
 	for range 3 {
-		b.do(func(*sessions.Session) {})
-		f.wantCommands("find")
+		b.Do(func(*sessions.Session) {})
+		f.WantCommands("find")
 	}
-	b.do(func(s *sessions.Session) { s.Values["number"] = 1 })
-	after := f.document()
+	b.Do(func(s *sessions.Session) { s.Values["number"] = 1 })
+	after := f.Document()
 	for _, e := range elements {
 		same := after.Lookup("values", e.Key()).Equal(e.Value())
 		if same != (e.Key() != "number") {
@@ -82,22 +73,22 @@ func TestSealing(t *testing.T) {
 		}
 	}
 	// Requests at once merge.
-	one, two := b.load(), b.load()
+	one, two := b.Load(), b.Load()
 	one.Values["one"], two.Values["two"] = 1, 2
 	for _, s := range []*sessions.Session{one, two} {
-		if _, err := b.save(s); err != nil {
+		if _, err := b.Save(s); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if s := b.load(); s.Values["one"] != 1 || s.Values["two"] != 2 {
+	if s := b.Load(); s.Values["one"] != 1 || s.Values["two"] != 2 {
 		t.Errorf("merged: %v", s.Values)
 	}
 	// Under another ID it is sealed for that.
-	session := b.load()
-	if _, err := b.renew(session); err != nil {
+	session := b.Load()
+	if _, err := b.Renew(session); err != nil {
 		t.Fatal(err)
 	}
-	if s := b.load(); s.Values["secret"] != "TOP SECRET" {
+	if s := b.Load(); s.Values["secret"] != "TOP SECRET" {
 		t.Errorf("renewed: %v", s.Values)
 	}
 }
@@ -105,7 +96,7 @@ func TestSealing(t *testing.T) {
 // TestSealMoved: a sealed value in another place, or altered, is refused and left alone.
 func TestSealMoved(t *testing.T) {
 	t.Parallel()
-	key := sealKey(t)
+	key := storetest.SealKey(t)
 	sealed := func(doc bson.Raw, key string) bson.RawValue { return doc.Lookup("values", key) }
 	for what, move := range map[string]func(mine, other bson.Raw) bson.RawValue{
 		"from another key":      func(mine, _ bson.Raw) bson.RawValue { return sealed(mine, "number") },
@@ -118,24 +109,24 @@ func TestSealMoved(t *testing.T) {
 		},
 	} {
 		f := setupSealed(t, key)
-		other := f.browser()
-		other.do(fill)
-		otherDoc := f.document()
-		if _, err := f.coll.DeleteMany(t.Context(), bson.D{}); err != nil {
+		other := f.Browser()
+		other.Do(fill)
+		otherDoc := f.Document()
+		if _, err := f.Coll.DeleteMany(t.Context(), bson.D{}); err != nil {
 			t.Fatal(err)
 		}
-		b := f.browser()
-		b.do(fill)
-		f.edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values.secret", Value: move(f.document(), otherDoc)}}}})
-		before := f.document()
-		session, err := f.store.Get(b.request(), name)
+		b := f.Browser()
+		b.Do(fill)
+		f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values.secret", Value: move(f.Document(), otherDoc)}}}})
+		before := f.Document()
+		session, err := f.Store.Get(b.Request(), storetest.Name)
 		if !errors.Is(err, mongostore.ErrCorrupt) || !strings.Contains(err.Error(), "secret") || len(session.Values) > 0 {
 			t.Errorf("%s: %v", what, err)
 		}
-		if _, err := b.save(session); !errors.Is(err, mongostore.ErrCorrupt) {
+		if _, err := b.Save(session); !errors.Is(err, mongostore.ErrCorrupt) {
 			t.Errorf("%s: save: %v", what, err)
 		}
-		if after := f.document(); string(after) != string(before) {
+		if after := f.Document(); string(after) != string(before) {
 			t.Errorf("%s: the document has changed", what)
 		}
 	}
@@ -144,38 +135,38 @@ func TestSealMoved(t *testing.T) {
 // TestSealRotation: a new first key seals what is written, and old ones still open.
 func TestSealRotation(t *testing.T) {
 	t.Parallel()
-	oldKey, newKey := sealKey(t), sealKey(t)
-	f := setup(t)
-	b := f.browser()
+	oldKey, newKey := storetest.SealKey(t), storetest.SealKey(t)
+	f := storetest.Setup(t)
+	b := f.Browser()
 	open := func(keys ...[]byte) {
-		f.cfg.SealKeys = keys
-		b.store = f.open()
+		f.Cfg.SealKeys = keys
+		b.Store = f.Open()
 	}
-	b.do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = "plain", "plain" })
+	b.Do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = "plain", "plain" })
 
 	open(oldKey)
-	if s := b.load(); s.Values["a"] != "plain" {
+	if s := b.Load(); s.Values["a"] != "plain" {
 		t.Errorf("values from before: %v", s.Values)
 	}
-	b.do(func(s *sessions.Session) { s.Values["b"] = "old" })
-	if v := f.document().Lookup("values"); v.Document().Lookup("a").Type != bson.TypeString || v.Document().Lookup("b").Type != bson.TypeEmbeddedDocument {
+	b.Do(func(s *sessions.Session) { s.Values["b"] = "old" })
+	if v := f.Document().Lookup("values"); v.Document().Lookup("a").Type != bson.TypeString || v.Document().Lookup("b").Type != bson.TypeEmbeddedDocument {
 		t.Errorf("values: %v", v)
 	}
 
 	open(newKey, oldKey)
-	if s := b.load(); s.Values["a"] != "plain" || s.Values["b"] != "old" {
+	if s := b.Load(); s.Values["a"] != "plain" || s.Values["b"] != "old" {
 		t.Errorf("with both keys: %v", s.Values)
 	}
-	b.do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = "new", "new" })
+	b.Do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = "new", "new" })
 
 	open(newKey)
-	if s := b.load(); s.Values["a"] != "new" || s.Values["b"] != "new" {
+	if s := b.Load(); s.Values["a"] != "new" || s.Values["b"] != "new" {
 		t.Errorf("with the new key: %v", s.Values)
 	}
 
 	for _, keys := range [][][]byte{{oldKey}, {}} {
 		open(keys...)
-		if _, err := b.store.Get(b.request(), name); !errors.Is(err, mongostore.ErrCorrupt) {
+		if _, err := b.Store.Get(b.Request(), storetest.Name); !errors.Is(err, mongostore.ErrCorrupt) {
 			t.Errorf("without the key: %v", err)
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // The standards, item by item: who meets it, how, and what shows it. The page
@@ -538,7 +540,7 @@ type testFunc struct {
 func testFuncs(t *testing.T) map[string]*testFunc {
 	t.Helper()
 	tests := map[string]*testFunc{}
-	for path, file := range sourceFiles(t, true) {
+	for path, file := range storetest.SourceFiles(t, true) {
 		for _, decl := range file.Decls {
 			fn, ok := decl.(*ast.FuncDecl)
 			if !ok || fn.Recv != nil || !strings.HasPrefix(fn.Name.Name, "Test") {
@@ -575,7 +577,7 @@ func testFuncs(t *testing.T) map[string]*testFunc {
 func exported(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
-	for _, file := range sourceFiles(t, false) {
+	for _, file := range storetest.SourceFiles(t, false) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.FuncDecl:

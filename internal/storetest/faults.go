@@ -1,4 +1,4 @@
-package mongostore_test
+package storetest
 
 import (
 	"bytes"
@@ -17,43 +17,43 @@ import (
 
 // faults is a dialer that can make a client's wire go wrong: as a whole, or for the
 // commands of a name. It sees each message, since the driver writes each at once.
-type faults struct {
+type Faults struct {
 	mu    sync.Mutex
 	down  bool          // connections are refused
 	dark  chan struct{} // nothing passes until it is closed; nil if all does
-	rules map[string]rule
+	rules map[string]Rule
 	conns map[*wire]struct{}
 	fired int // how many commands a rule has hit
 }
 
 // rule says what happens to a command.
-type rule struct {
-	kind  int
-	reply bson.D        // of answer
-	skip  int           // as many commands of the name pass before
-	once  bool          // only to one command
-	away  bool          // of refuse and loseAnswer: from then on the server cannot be reached
-	seen  chan struct{} // of hold, hang and answer: a send for each command that arrives; of late: once it is delivered
-	gate  chan struct{} // of hold and late: open once it is closed
+type Rule struct {
+	Kind  int
+	Reply bson.D        // of answer
+	Skip  int           // as many commands of the name pass before
+	Once  bool          // only to one command
+	Away  bool          // of refuse and loseAnswer: from then on the server cannot be reached
+	Seen  chan struct{} // of hold, hang and answer: a send for each command that arrives; of late: once it is delivered
+	Gate  chan struct{} // of hold and late: open once it is closed
 }
 
 const (
-	pass        = iota
-	refuse      // the connection breaks before the command is sent
-	loseAnswer  // the command is carried out, and its answer lost
-	hang        // nothing is sent and nothing comes
-	hold        // sent once the gate opens
-	answer      // with a given document, without asking the server
-	answerAfter // the command is carried out, and answered with a given document
-	late        // nothing comes; once the gate opens it is sent over another connection
-	blackHole   // from now on nothing passes over any connection, old or new
-	slow        // the connection takes its time over each message, from now on
-	throttle    // the connection passes a few bytes at a time, from now on
-	endReplies  // the command is carried out, and the server closes its side instead of answering
-	endRequests // the client's side of the connection is closed after the command
-	garble      // the command is carried out, and the answer's header destroyed
-	damage      // the command is carried out, and the answer's document cut short
-	misaddress  // the command is carried out, and answered as if it were another
+	Pass        = iota
+	Refuse      // the connection breaks before the command is sent
+	LoseAnswer  // the command is carried out, and its answer lost
+	Hang        // nothing is sent and nothing comes
+	Hold        // sent once the gate opens
+	Answer      // with a given document, without asking the server
+	AnswerAfter // the command is carried out, and answered with a given document
+	Late        // nothing comes; once the gate opens it is sent over another connection
+	BlackHole   // from now on nothing passes over any connection, old or new
+	Slow        // the connection takes its time over each message, from now on
+	Throttle    // the connection passes a few bytes at a time, from now on
+	EndReplies  // the command is carried out, and the server closes its side instead of answering
+	EndRequests // the client's side of the connection is closed after the command
+	Garble      // the command is carried out, and the answer's header destroyed
+	Damage      // the command is carried out, and the answer's document cut short
+	Misaddress  // the command is carried out, and answered as if it were another
 )
 
 const (
@@ -62,24 +62,24 @@ const (
 )
 
 const (
-	soon       = time.Second        // the Timeout where a fault lasts until it
-	patience   = 10 * time.Second   // the Timeout elsewhere, and what no call may take
-	cardNumber = "4111111111111111" // a value that no error and no log may tell
+	Soon       = time.Second        // the Timeout where a fault lasts until it
+	Patience   = 10 * time.Second   // the Timeout elsewhere, and what no call may take
+	CardNumber = "4111111111111111" // a value that no error and no log may tell
 )
 
-func newFaults() *faults {
-	return &faults{rules: map[string]rule{}, conns: map[*wire]struct{}{}}
+func NewFaults() *Faults {
+	return &Faults{rules: map[string]Rule{}, conns: map[*wire]struct{}{}}
 }
 
 // on sets what happens to the commands of a name, from now on.
-func (f *faults) on(command string, r rule) {
+func (f *Faults) On(command string, r Rule) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rules[command] = r
 }
 
 // refuseAll cuts all connections and refuses new ones.
-func (f *faults) refuseAll() {
+func (f *Faults) RefuseAll() {
 	f.mu.Lock()
 	f.down = true
 	conns := slices.Collect(maps.Keys(f.conns))
@@ -90,7 +90,7 @@ func (f *faults) refuseAll() {
 }
 
 // heal ends all faults. What a black hole has swallowed is lost.
-func (f *faults) heal() {
+func (f *Faults) Heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.down = false
@@ -101,32 +101,32 @@ func (f *faults) heal() {
 	clear(f.rules)
 }
 
-func (f *faults) take(command string) rule {
+func (f *Faults) take(command string) Rule {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := f.rules[command]
 	switch {
-	case r.skip > 0:
-		r.skip--
+	case r.Skip > 0:
+		r.Skip--
 		f.rules[command] = r
-		r = rule{}
-	case r.once:
+		r = Rule{}
+	case r.Once:
 		delete(f.rules, command)
 	}
-	if r.kind != pass {
+	if r.Kind != Pass {
 		f.fired++
 	}
 	switch {
-	case r.kind == blackHole && f.dark == nil:
+	case r.Kind == BlackHole && f.dark == nil:
 		f.dark = make(chan struct{})
 	case f.dark != nil: // for any command, those that look after connections too
-		r = rule{kind: hang}
+		r = Rule{Kind: Hang}
 	}
 	return r
 }
 
 // count tells how many commands have been hit by a fault.
-func (f *faults) count() int {
+func (f *Faults) Count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.fired
@@ -134,7 +134,7 @@ func (f *faults) count() int {
 
 var errFault = errors.New("cut by the test")
 
-func (f *faults) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+func (f *Faults) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	f.mu.Lock()
 	down, dark := f.down, f.dark
 	f.mu.Unlock()
@@ -162,7 +162,7 @@ func (f *faults) DialContext(ctx context.Context, network, address string) (net.
 // wire is a connection between the driver and the server.
 type wire struct {
 	net.Conn
-	faults *faults
+	faults *Faults
 
 	mu      sync.Mutex
 	canned  bytes.Buffer // what is to be read instead of the server's reply
@@ -183,44 +183,44 @@ func (c *wire) Close() error {
 }
 
 func (c *wire) Write(message []byte) (int, error) {
-	r := c.faults.take(commandOf(message))
-	switch r.kind {
-	case refuse:
-		if r.away {
-			c.faults.refuseAll()
+	r := c.faults.take(CommandOf(message))
+	switch r.Kind {
+	case Refuse:
+		if r.Away {
+			c.faults.RefuseAll()
 		}
 		_ = c.Conn.Close()
 		return 0, errFault
-	case loseAnswer, endReplies, garble, damage, misaddress:
+	case LoseAnswer, EndReplies, Garble, Damage, Misaddress:
 		c.mu.Lock()
-		c.spoil, c.away = r.kind, r.away
+		c.spoil, c.away = r.Kind, r.Away
 		c.mu.Unlock()
-	case hang, blackHole:
-		if r.seen != nil {
-			r.seen <- struct{}{}
+	case Hang, BlackHole:
+		if r.Seen != nil {
+			r.Seen <- struct{}{}
 		}
 		return len(message), nil
-	case late:
+	case Late:
 		go c.deliver(bytes.Clone(message), r)
 		return len(message), nil
-	case hold:
-		r.seen <- struct{}{}
-		<-r.gate
-	case answer:
-		if r.seen != nil {
-			r.seen <- struct{}{}
+	case Hold:
+		r.Seen <- struct{}{}
+		<-r.Gate
+	case Answer:
+		if r.Seen != nil {
+			r.Seen <- struct{}{}
 		}
 		c.mu.Lock()
-		c.canned.Write(replyTo(binary.LittleEndian.Uint32(message[4:]), r.reply))
+		c.canned.Write(replyTo(binary.LittleEndian.Uint32(message[4:]), r.Reply))
 		c.mu.Unlock()
 		return len(message), nil
-	case answerAfter:
+	case AnswerAfter:
 		c.mu.Lock()
-		c.swap, c.asked = r.reply, binary.LittleEndian.Uint32(message[4:])
+		c.swap, c.asked = r.Reply, binary.LittleEndian.Uint32(message[4:])
 		c.mu.Unlock()
-	case slow, throttle:
+	case Slow, Throttle:
 		c.mu.Lock()
-		c.delayed, c.trickle = r.kind == slow, r.kind == throttle
+		c.delayed, c.trickle = r.Kind == Slow, r.Kind == Throttle
 		c.mu.Unlock()
 	}
 	c.mu.Lock()
@@ -233,7 +233,7 @@ func (c *wire) Write(message []byte) (int, error) {
 		return c.writeSlowly(message)
 	}
 	n, err := c.Conn.Write(message)
-	if conn, ok := c.Conn.(*net.TCPConn); ok && r.kind == endRequests && err == nil {
+	if conn, ok := c.Conn.(*net.TCPConn); ok && r.Kind == EndRequests && err == nil {
 		err = conn.CloseWrite()
 	}
 	return n, err
@@ -252,9 +252,9 @@ func (c *wire) writeSlowly(message []byte) (n int, err error) {
 }
 
 // deliver sends a message over a connection of its own, and waits for the reply.
-func (c *wire) deliver(message []byte, r rule) {
-	defer func() { r.seen <- struct{}{} }()
-	<-r.gate
+func (c *wire) deliver(message []byte, r Rule) {
+	defer func() { r.Seen <- struct{}{} }()
+	<-r.Gate
 	conn, err := (&net.Dialer{}).DialContext(context.Background(), c.RemoteAddr().Network(), c.RemoteAddr().String())
 	if err != nil {
 		return
@@ -271,7 +271,7 @@ func (c *wire) Read(p []byte) (int, error) {
 	if c.ended {
 		return 0, io.EOF
 	}
-	if c.spoil != pass || c.swap != nil {
+	if c.spoil != Pass || c.swap != nil {
 		// Without the lock: the driver may close the connection meanwhile.
 		c.mu.Unlock()
 		reply, err := readMessage(c.Conn)
@@ -303,24 +303,24 @@ func (c *wire) Read(p []byte) (int, error) {
 // replace puts something else in the place of a reply.
 func (c *wire) replace(reply []byte) error {
 	spoil, away := c.spoil, c.away
-	c.spoil, c.away = pass, false
+	c.spoil, c.away = Pass, false
 	switch spoil {
-	case loseAnswer:
+	case LoseAnswer:
 		c.ended = true
 		if away {
-			c.faults.refuseAll()
+			c.faults.RefuseAll()
 		}
 		_ = c.Conn.Close()
 		return io.EOF
-	case endReplies:
+	case EndReplies:
 		c.ended = true // but what the driver writes still arrives
 		return io.EOF
-	case garble:
+	case Garble:
 		copy(reply, "HTTP/1.1 400 Bad Request")
-	case damage:
+	case Damage:
 		reply = reply[:len(reply)-len(reply)/4]
 		binary.LittleEndian.PutUint32(reply, uint32(len(reply)))
-	case misaddress:
+	case Misaddress:
 		reply[8]++ // the ID of the request that this answers
 	default:
 		reply = replyTo(c.asked, c.swap)
@@ -346,13 +346,13 @@ func readMessage(r io.Reader) ([]byte, error) {
 	return message, err
 }
 
-const opMsg = 2013
+const OpMsg = 2013
 
 // commandOf returns the name of the command that an OP_MSG message holds.
 // https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/
-func commandOf(message []byte) string {
+func CommandOf(message []byte) string {
 	const header, flags, kind = 16, 4, 1
-	if len(message) < header+flags+kind+6 || binary.LittleEndian.Uint32(message[12:]) != opMsg {
+	if len(message) < header+flags+kind+6 || binary.LittleEndian.Uint32(message[12:]) != OpMsg {
 		return ""
 	}
 	elements, err := bson.Raw(message[header+flags+kind:]).Elements()
@@ -371,19 +371,23 @@ func replyTo(request uint32, doc any) []byte {
 	m := binary.LittleEndian.AppendUint32(nil, uint32(16+4+1+len(body)))
 	m = binary.LittleEndian.AppendUint32(m, 1)
 	m = binary.LittleEndian.AppendUint32(m, request)
-	m = binary.LittleEndian.AppendUint32(m, opMsg)
+	m = binary.LittleEndian.AppendUint32(m, OpMsg)
 	m = append(m, 0, 0, 0, 0, 0)
 	return append(m, body...)
 }
 
 // refusal is a server's answer that it did not do what it was told.
-func refusal(code int, codeName string) bson.D {
+func Refusal(code int, codeName string) bson.D {
 	return bson.D{{Key: "ok", Value: 0}, {Key: "code", Value: code}, {Key: "codeName", Value: codeName}, {Key: "errmsg", Value: codeName + ", says the test"}}
 }
 
 // quoting is an error with the words of a server that tells more than it should.
-func quoting(code int, codeName string) bson.D {
-	reply := refusal(code, codeName)
-	reply[len(reply)-1].Value = codeName + `: { values: { card: "` + cardNumber + `" } }`
+func Quoting(code int, codeName string) bson.D {
+	reply := Refusal(code, codeName)
+	reply[len(reply)-1].Value = codeName + `: { values: { card: "` + CardNumber + `" } }`
 	return reply
 }
+
+// slack is what a busy machine may take on top of what a call waits for. It is less than a
+// Timeout that is doubled twice adds.
+const Slack = 2500 * time.Millisecond

@@ -1,0 +1,528 @@
+package storetest
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/mongostore/mongostore"
+)
+
+// scripted is a server that answers as its script says, and passes on to the test server
+// what the script does not mention. What a test finds in the database is real.
+//
+// To the driver it is the primary of a replica set, or a standalone server, whatever the
+// test server is. As a primary it has the driver repeat its writes, and as MongoDB does it
+// carries out a repeated write once:
+// https://www.mongodb.com/docs/manual/core/retryable-writes/
+type Scripted struct {
+	address string
+	backend string // the test server's address
+	Set     string // the replica set's name; empty on a standalone
+
+	process bson.ObjectID // of the topology's version
+	ctx     context.Context
+
+	mu       sync.Mutex
+	script   map[string]Line
+	writes   map[string]*write // by session and number
+	counter  int64             // of the topology's version
+	stepped  bool              // down: another member would be the primary now
+	changed  chan struct{}     // closed when the topology changes
+	conns    map[net.Conn]struct{}
+	answered int // commands by the script
+}
+
+// line of a script: what a command is answered.
+type Line struct {
+	Skip  int           // as many commands of the name are answered truly before
+	Once  bool          // only to one command
+	Apply bool          // the command is carried out first, and the true answer's fields stay
+	Reply bson.D        // nil for the true answer
+	Seen  chan struct{} // a send for each command that was carried out
+	Gate  chan struct{} // the answer is held back until it is closed; nil for at once
+	Cut   bool          // the connection breaks instead of an answer
+	Steps bool          // the primary steps down with that
+	Elect bool          // and is elected again a moment later
+	Then  *Line         // what later commands of the name are answered
+}
+
+// write is one that the driver may repeat.
+type write struct {
+	mu    sync.Mutex // held while it is carried out
+	reply bson.Raw   // nil until then
+}
+
+// startScripted starts a server, and stops it with the test.
+func startScripted(t testing.TB, set string) *Scripted {
+	t.Helper()
+	backend, err := backendAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	s := &Scripted{
+		address: listener.Addr().String(),
+		backend: backend,
+		Set:     set,
+		process: bson.NewObjectID(),
+		ctx:     ctx,
+		script:  map[string]Line{},
+		writes:  map[string]*write{},
+		counter: 1,
+		changed: make(chan struct{}),
+		conns:   map[net.Conn]struct{}{},
+	}
+	var handlers sync.WaitGroup
+	handlers.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			handlers.Go(func() { s.serve(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		_ = listener.Close()
+		s.mu.Lock()
+		for conn := range s.conns {
+			_ = conn.Close()
+		}
+		s.mu.Unlock()
+		handlers.Wait()
+	})
+	return s
+}
+
+// backendAddress is where the test server takes writes.
+var backendAddress = sync.OnceValues(func() (string, error) {
+	s, err := StartServer()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var hello struct {
+		Primary string `bson:"primary"`
+	}
+	if err := s.Client.Database("admin").RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&hello); err != nil {
+		return "", err
+	}
+	if hello.Primary != "" {
+		return hello.Primary, nil
+	}
+	return options.Client().ApplyURI(s.URI).Hosts[0], nil
+})
+
+// client makes a client of the scripted server, as [fixture.connect] does of the real one.
+func (s *Scripted) Client(f *Fixture, change ...func(*options.ClientOptions)) *mongo.Client {
+	f.T.Helper()
+	direct := options.Client().ApplyURI(Server(f.T).URI)
+	if direct.TLSConfig != nil {
+		f.T.Skip("needs a server without TLS: the relay reads what passes")
+	}
+	opts := options.Client().
+		SetHosts([]string{s.address}).
+		SetMonitor(f.Log.Monitor()).
+		SetDialer(f.Wire).
+		SetHeartbeatInterval(500 * time.Millisecond)
+	if direct.Auth != nil {
+		opts.SetAuth(*direct.Auth)
+	}
+	if s.Set != "" {
+		opts.SetReplicaSet(s.Set)
+	}
+	for _, c := range change {
+		c(opts)
+	}
+	client, err := mongo.Connect(opts)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	f.T.Cleanup(func() {
+		f.Wire.Heal()
+		s.Heal()
+		_ = client.Disconnect(context.WithoutCancel(f.T.Context()))
+	})
+	return client
+}
+
+// on writes a line of the script.
+func (s *Scripted) On(command string, l Line) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.script[command] = l
+}
+
+// heal ends the script, and makes this the primary again.
+func (s *Scripted) Heal() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.script)
+	if s.stepped {
+		s.turn(false)
+	}
+}
+
+// count tells how many commands were answered by the script.
+func (s *Scripted) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.answered
+}
+
+// turn changes the topology. The lock is held.
+func (s *Scripted) turn(stepped bool) {
+	s.stepped = stepped
+	s.counter++
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// next returns the line for a command.
+func (s *Scripted) next(command string) (Line, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, ok := s.script[command]
+	if ok && l.Skip > 0 {
+		l.Skip--
+		s.script[command] = l
+		return Line{}, false
+	}
+	switch {
+	case ok && l.Then != nil:
+		s.script[command] = *l.Then
+	case ok && l.Once:
+		delete(s.script, command)
+	}
+	if ok {
+		s.answered++
+	}
+	if !ok && s.stepped {
+		return Line{Reply: NotPrimary}, true
+	}
+	return l, ok
+}
+
+// stepDown is what a line does to the topology.
+func (s *Scripted) stepDown(l Line) {
+	if !l.Steps {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stepped {
+		s.turn(true)
+	}
+	if l.Elect {
+		time.AfterFunc(50*time.Millisecond, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.stepped {
+				s.turn(false)
+			}
+		})
+	}
+}
+
+// The answers of a server that is no primary any more, as MongoDB from 4.4 labels them.
+var (
+	Retryable  = bson.E{Key: "errorLabels", Value: bson.A{"RetryableWriteError"}}
+	NotPrimary = append(Refusal(10107, "NotWritablePrimary"), Retryable)
+	WTimeout   = bson.E{Key: "writeConcernError", Value: bson.D{
+		{Key: "code", Value: 64}, {Key: "codeName", Value: "WriteConcernTimeout"}, {Key: "errmsg", Value: "waiting for replication timed out"},
+	}}
+	SteppedNow = append(Refusal(189, "PrimarySteppedDown"), Retryable)
+)
+
+// serve serves one connection, over one of its own to the test server. Whatever goes wrong
+// ends both.
+func (s *Scripted) serve(client net.Conn) {
+	defer client.Close()
+	backend, err := (&net.Dialer{}).DialContext(s.ctx, "tcp", s.backend)
+	if err != nil {
+		return
+	}
+	defer backend.Close()
+	s.mu.Lock()
+	s.conns[client], s.conns[backend] = struct{}{}, struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.conns, client)
+		delete(s.conns, backend)
+	}()
+	for {
+		request, err := readMessage(client)
+		if err != nil {
+			return
+		}
+		reply, err := s.answer(backend, request)
+		if err != nil {
+			return
+		}
+		if reply == nil {
+			continue // an unacknowledged write
+		}
+		if _, err := client.Write(reply); err != nil {
+			return
+		}
+	}
+}
+
+var errCut = errors.New("cut by the script")
+
+// answer gives the reply to a request, with its header.
+func (s *Scripted) answer(backend io.ReadWriter, request []byte) ([]byte, error) {
+	command := CommandOf(request)
+	id := binary.LittleEndian.Uint32(request[4:])
+	switch command {
+	case "": // the first message of a connection, in the protocol's old form
+		return s.shakeHands(backend, request)
+	case "hello":
+		if _, err := firstDocument(request).LookupErr("maxAwaitTimeMS"); err != nil {
+			return s.shakeHands(backend, request)
+		}
+		return s.watch(backend, request)
+	case "endSessions":
+		return replyTo(id, bson.D{{Key: "ok", Value: 1}}), nil
+	}
+	l, scripted := s.next(command)
+	if scripted && !l.Apply {
+		s.stepDown(l)
+		return s.withVersion(id, l.Reply), nil
+	}
+	reply, err := s.carryOut(backend, request)
+	if err != nil || reply == nil || !scripted {
+		return reply, err
+	}
+	s.stepDown(l)
+	if l.Seen != nil {
+		l.Seen <- struct{}{}
+	}
+	if l.Gate != nil {
+		select {
+		case <-l.Gate:
+		case <-s.ctx.Done():
+			return nil, s.ctx.Err()
+		}
+	}
+	if l.Cut {
+		return nil, errCut
+	}
+	var fields bson.D
+	if err := bson.Unmarshal(firstDocument(reply), &fields); err != nil {
+		return nil, err
+	}
+	return replyTo(id, append(fields, l.Reply...)), nil
+}
+
+// withVersion adds the topology's version to the answers of a member that steps down.
+func (s *Scripted) withVersion(id uint32, reply bson.D) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stepped {
+		reply = append(slices.Clone(reply), s.version())
+	}
+	return replyTo(id, reply)
+}
+
+func (s *Scripted) version() bson.E {
+	return bson.E{Key: "topologyVersion", Value: bson.D{{Key: "processId", Value: s.process}, {Key: "counter", Value: s.counter}}}
+}
+
+// shakeHands answers hello: what the test server says of itself, but for what it is.
+func (s *Scripted) shakeHands(backend io.ReadWriter, request []byte) ([]byte, error) {
+	reply, err := exchange(backend, request)
+	if err != nil {
+		return nil, err
+	}
+	var fields bson.D
+	if err := bson.Unmarshal(firstDocument(reply), &fields); err != nil {
+		return nil, err
+	}
+	fields = slices.DeleteFunc(fields, func(e bson.E) bool {
+		return slices.Contains([]string{
+			"arbiterOnly", "arbiters", "electionId", "helloOk", "hidden", "hosts", "ismaster", "isreplicaset", "isWritablePrimary",
+			"lastWrite", "logicalSessionTimeoutMinutes", "me", "msg", "passive", "passives", "primary", "secondary", "setName",
+			"setVersion", "topologyVersion", "$clusterTime", "operationTime",
+		}, e.Key)
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fields = append(fields, bson.D{
+		{Key: "helloOk", Value: true},
+		{Key: "ismaster", Value: !s.stepped}, // in the old form
+		{Key: "isWritablePrimary", Value: !s.stepped},
+		{Key: "logicalSessionTimeoutMinutes", Value: 30},
+		s.version(),
+	}...)
+	if s.Set != "" {
+		fields = append(fields, bson.D{
+			{Key: "setName", Value: s.Set},
+			{Key: "setVersion", Value: 1},
+			{Key: "hosts", Value: bson.A{s.address}},
+			{Key: "me", Value: s.address},
+			{Key: "secondary", Value: s.stepped},
+		}...)
+		if !s.stepped {
+			fields = append(fields, bson.E{Key: "primary", Value: s.address})
+		}
+	}
+	return envelope(reply, fields)
+}
+
+// watch answers a hello that wants to wait until the topology changes.
+func (s *Scripted) watch(backend io.ReadWriter, request []byte) ([]byte, error) {
+	var hello struct {
+		Wait    int64 `bson:"maxAwaitTimeMS"`
+		Version struct {
+			Counter int64 `bson:"counter"`
+		} `bson:"topologyVersion"`
+	}
+	if err := bson.Unmarshal(firstDocument(request), &hello); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	counter, changed := s.counter, s.changed
+	s.mu.Unlock()
+	if counter == hello.Version.Counter {
+		select {
+		case <-changed:
+		case <-time.After(time.Duration(hello.Wait) * time.Millisecond):
+		case <-s.ctx.Done():
+			return nil, s.ctx.Err()
+		}
+	}
+	plain, err := without(request, "maxAwaitTimeMS", "topologyVersion")
+	if err != nil {
+		return nil, err
+	}
+	binary.LittleEndian.PutUint32(plain[16:], 0) // one reply, not a stream of them
+	return s.shakeHands(backend, plain)
+}
+
+// carryOut passes a command on, unless it is one that was carried out before.
+func (s *Scripted) carryOut(backend io.ReadWriter, request []byte) ([]byte, error) {
+	doc := firstDocument(request)
+	plain, err := without(request, "lsid", "txnNumber", "$clusterTime", "$readPreference")
+	if err != nil {
+		return nil, err
+	}
+	number, err := doc.LookupErr("txnNumber")
+	if err != nil {
+		return exchange(backend, plain)
+	}
+	key := string(doc.Lookup("lsid").Value) + string(number.Value)
+	s.mu.Lock()
+	w := s.writes[key]
+	if w == nil {
+		w = &write{}
+		s.writes[key] = w
+	}
+	s.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.reply == nil {
+		reply, err := exchange(backend, plain)
+		if err != nil {
+			return nil, err
+		}
+		w.reply = firstDocument(reply)
+		return reply, nil
+	}
+	return replyTo(binary.LittleEndian.Uint32(request[4:]), w.reply), nil
+}
+
+// exchange asks the test server. The reply is nil if none comes, by the request's own wish.
+func exchange(backend io.ReadWriter, request []byte) ([]byte, error) {
+	if _, err := backend.Write(request); err != nil {
+		return nil, err
+	}
+	const moreToCome = 1 << 1
+	if binary.LittleEndian.Uint32(request[12:]) == OpMsg && binary.LittleEndian.Uint32(request[16:])&moreToCome != 0 {
+		return nil, nil
+	}
+	return readMessage(backend)
+}
+
+// documentStart is where a message's first document begins.
+// https://www.mongodb.com/docs/manual/legacy-opcodes/
+func documentStart(message []byte) int {
+	const header, flags, kind, opReply = 16, 4, 1, 1
+	if binary.LittleEndian.Uint32(message[12:]) == opReply {
+		return header + flags + 8 + 4 + 4 // cursor, start, number
+	}
+	return header + flags + kind
+}
+
+// firstDocument returns a message's first document: the command, or the reply.
+func firstDocument(message []byte) bson.Raw {
+	doc := message[documentStart(message):]
+	return bson.Raw(doc[:min(len(doc), int(binary.LittleEndian.Uint32(doc)))])
+}
+
+// envelope puts another document in the place of a message's first one.
+func envelope(message []byte, doc any) ([]byte, error) {
+	body, err := bson.Marshal(doc)
+	if err != nil {
+		return nil, err
+	}
+	start := documentStart(message)
+	rest := message[start+len(firstDocument(message)):]
+	framed := slices.Concat(message[:start], body, rest)
+	binary.LittleEndian.PutUint32(framed, uint32(len(framed)))
+	return framed, nil
+}
+
+// without takes fields out of a command.
+func without(request []byte, names ...string) ([]byte, error) {
+	var fields bson.D
+	if err := bson.Unmarshal(firstDocument(request), &fields); err != nil {
+		return nil, err
+	}
+	return envelope(request, slices.DeleteFunc(fields, func(e bson.E) bool { return slices.Contains(names, e.Key) }))
+}
+
+// setupScripted is [setup] with a scripted server in front of the test server.
+func SetupScripted(t testing.TB, set string, change ...func(*mongostore.Config)) (*Fixture, *Scripted) {
+	t.Helper()
+	s := startScripted(t, set)
+	test := Server(t)
+	f := &Fixture{T: t, Log: &CommandLog{}, Wire: NewFaults(), Text: &LogBuffer{}}
+	f.Coll = test.Client.Database(test.Database).Collection("c" + strconv.FormatInt(Collections.Add(1), 10))
+	t.Cleanup(func() { _ = f.Coll.Drop(context.WithoutCancel(t.Context())) })
+	f.Cfg = mongostore.Config{
+		Client:     s.Client(f),
+		Database:   test.Database,
+		Collection: f.Coll.Name(),
+		Cleanup:    mongostore.Off,
+		Logger:     slog.New(slog.NewTextHandler(f.Text, nil)),
+		Timeout:    20 * time.Second,
+	}
+	for _, c := range change {
+		c(&f.Cfg)
+	}
+	f.Store = f.Open()
+	f.Log.Reset()
+	return f, s
+}
