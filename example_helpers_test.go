@@ -13,6 +13,9 @@ import (
 
 // What the examples share: where the database is, and who visits.
 
+// signingKey is what an application would read from its configuration.
+var signingKey = storetest.SigningKey
+
 // exampleConfig says where an example's sessions are kept. An application would write
 // mongostore.Config{Database: "app"}, with the URI of its server.
 func exampleConfig(collection string) mongostore.Config {
@@ -20,8 +23,8 @@ func exampleConfig(collection string) mongostore.Config {
 	return mongostore.Config{
 		Client:     s.Client,
 		Database:   s.Database,
-		Collection: fmt.Sprintf("example_%s_%d", collection, storetest.Collections.Add(1)), // also if it runs twice
-		Cleanup:    mongostore.Sweep,                                                       // which every server can
+		Collection: storetest.Collection("example_" + collection + "_"), // also if it runs twice
+		Cleanup:    mongostore.Sweep,                                    // which every server can
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/gorilla/sessions"
 
 	"github.com/mongostore/mongostore"
-	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // metrics is a store that counts what becomes of sessions. It serves wherever gorilla takes
@@ -69,7 +68,7 @@ func (m metrics) count(session *sessions.Session, save func() error) error {
 // Sessions are counted by a store around the store.
 func Example_metrics() {
 	ctx := context.Background()
-	inner, err := mongostore.Open(ctx, exampleConfig("metrics"), storetest.SigningKey)
+	inner, err := mongostore.Open(ctx, exampleConfig("metrics"), signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/mongostore/mongostore"
-	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // What the store asks of the server, and how long it takes, is seen through the driver.
@@ -40,7 +39,7 @@ func Example_commandMonitor() {
 		Database:   server.Database,
 		Collection: "example_monitor",
 		Cleanup:    mongostore.Off,
-	}, storetest.SigningKey)
+	}, signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}

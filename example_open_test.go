@@ -12,7 +12,6 @@ import (
 	"github.com/gorilla/sessions"
 
 	"github.com/mongostore/mongostore"
-	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // Open connects, and says at once if the server does not answer.
@@ -27,7 +26,7 @@ func ExampleOpen() {
 		Collection: "example_open",  // "sessions" by default
 		OwnerKey:   "user_id",       // Values["user_id"] is whose session it is
 		Cleanup:    mongostore.Sweep,
-	}, storetest.SigningKey)
+	}, signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -45,7 +44,7 @@ func ExampleNew() {
 	server := exampleServer()
 	collection := server.Client.Database(server.Database).Collection("example_new")
 
-	store, err := mongostore.New(collection, storetest.SigningKey)
+	store, err := mongostore.New(collection, signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -109,7 +108,7 @@ func ExampleConfig_timeouts() {
 	cfg.AbsoluteTimeout = 30 * 24 * time.Hour
 	cfg.OwnerKey = "user"
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
+	store, err := mongostore.Open(ctx, cfg, signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -139,7 +138,7 @@ func ExampleConfig_skipEmpty() {
 	cfg := exampleConfig("skip_empty") // Database and Collection
 	cfg.SkipEmpty = true
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
+	store, err := mongostore.Open(ctx, cfg, signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -170,12 +169,12 @@ func ExampleConfig_skipEmpty() {
 
 // An application leaves CookieStore, and nobody is logged out.
 func ExampleConfig_migrating() {
-	old := sessions.NewCookieStore(storetest.SigningKey) // with the keys that it had
+	old := sessions.NewCookieStore(signingKey) // with the keys that it had
 
 	cfg := exampleConfig("migrating") // Database and Collection
 	cfg.MigrateFrom = old
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
+	store, err := mongostore.Open(ctx, cfg, signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -218,7 +217,7 @@ func ExampleStore_EnsureIndexes() {
 	cfg := exampleConfig("indexes") // Database and Collection
 	cfg.OwnerKey = "user"           // an index that finds a user's sessions
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
+	store, err := mongostore.Open(ctx, cfg, signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -241,7 +240,7 @@ func ExampleStore_DeleteExpired() {
 	cfg := exampleConfig("delete_expired") // Database and Collection
 	cfg.Cleanup = mongostore.Off
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
+	store, err := mongostore.Open(ctx, cfg, signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}

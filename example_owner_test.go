@@ -10,7 +10,6 @@ import (
 	"github.com/gorilla/sessions"
 
 	"github.com/mongostore/mongostore"
-	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // A page that lists a user's devices, and tells which one the user is looking at.
@@ -21,7 +20,7 @@ func ExampleStore_Sessions() {
 		return map[string]string{"device": r.UserAgent()}
 	}
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
+	store, err := mongostore.Open(ctx, cfg, signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -76,7 +75,7 @@ func ExampleStore_Revoke() {
 	cfg := exampleConfig("revoke") // Database and Collection
 	cfg.OwnerKey = "user"
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
+	store, err := mongostore.Open(ctx, cfg, signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -125,7 +124,7 @@ func ExampleStore_RevokeAll() {
 	cfg := exampleConfig("revoke_all") // Database and Collection
 	cfg.OwnerKey = "user"
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
+	store, err := mongostore.Open(ctx, cfg, signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}

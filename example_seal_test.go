@@ -11,7 +11,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
-	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // With SealKeys, who reads the database, or a backup, does not read the values.
@@ -19,7 +18,7 @@ func ExampleConfig_sealing() {
 	cfg := exampleConfig("sealing")                             // Database and Collection
 	cfg.SealKeys = [][]byte{securecookie.GenerateRandomKey(32)} // from where the application keeps its secrets
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
+	store, err := mongostore.Open(ctx, cfg, signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -59,7 +58,7 @@ func ExampleConfig_sealingRotation() {
 		{newKey},         // 3. when the sessions from before have ended
 	} {
 		cfg.SealKeys = keys
-		store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
+		store, err := mongostore.Open(ctx, cfg, signingKey)
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -8,13 +8,12 @@ import (
 	"net/http"
 
 	"github.com/mongostore/mongostore"
-	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // A session ends with a negative MaxAge, wherever its cookie has been copied to.
 func ExampleStore_Save_logout() {
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, exampleConfig("logout"), storetest.SigningKey)
+	store, err := mongostore.Open(ctx, exampleConfig("logout"), signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -56,7 +55,7 @@ func ExampleStore_Save_logout() {
 // "Remember me": a session with a MaxAge of its own keeps it on later requests.
 func ExampleStore_Save_rememberMe() {
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, exampleConfig("remember_me"), storetest.SigningKey)
+	store, err := mongostore.Open(ctx, exampleConfig("remember_me"), signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -95,7 +94,7 @@ func ExampleStore_Save_rememberMe() {
 // A flash message is shown once, by whichever page comes next.
 func ExampleStore_Get_flash() {
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, exampleConfig("flash"), storetest.SigningKey)
+	store, err := mongostore.Open(ctx, exampleConfig("flash"), signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -143,7 +142,7 @@ func ExampleStore_Get_flash() {
 // before is worth nothing.
 func ExampleStore_Renew() {
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, exampleConfig("renew"), storetest.SigningKey)
+	store, err := mongostore.Open(ctx, exampleConfig("renew"), signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -198,7 +197,7 @@ func ExampleConflictPolicy() {
 	cfg := exampleConfig("conflict") // Database and Collection
 	cfg.OnConflict = mongostore.Reject
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, cfg, storetest.SigningKey)
+	store, err := mongostore.Open(ctx, cfg, signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -253,7 +252,7 @@ func ExampleConflictPolicy() {
 // message it fetches the session by its ID, and learns that way of a logout.
 func ExampleStore_Fetch() {
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, exampleConfig("fetch"), storetest.SigningKey)
+	store, err := mongostore.Open(ctx, exampleConfig("fetch"), signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -8,13 +8,12 @@ import (
 	"net/http"
 
 	"github.com/mongostore/mongostore"
-	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // A handler that uses a session, with what can go wrong.
 func Example() {
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, exampleConfig("handler"), storetest.SigningKey) // Config{Database: "app"}, say
+	store, err := mongostore.Open(ctx, exampleConfig("handler"), signingKey) // Config{Database: "app"}, say
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/gorilla/sessions"
 
 	"github.com/mongostore/mongostore"
-	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 // basket is a type of the application's own.
@@ -23,7 +22,7 @@ func Example_ownTypes() {
 	gob.Register(basket{})
 
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, exampleConfig("own_types"), storetest.SigningKey)
+	store, err := mongostore.Open(ctx, exampleConfig("own_types"), signingKey)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package mongostore_test
 
 import (
 	"encoding/gob"
-	"io"
 	"testing"
 
 	"github.com/mongostore/mongostore/internal/storetest"
@@ -17,5 +16,3 @@ func TestMain(m *testing.M) {
 func TestServer(t *testing.T) {
 	t.Log(storetest.Server(t).Description)
 }
-
-var _ io.Writer = (*storetest.LogBuffer)(nil)

@@ -41,7 +41,7 @@ func TestRenewalLearnsMaxAge(t *testing.T) {
 func TestRenewalLearnsOwner(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ before, then any }{{1, nil}, {1, 2}, {nil, 2}, {1, ""}} {
-		f := setupOwners(t)
+		f := storetest.SetupOwners(t)
 		put := func(user any) func(*sessions.Session) {
 			return func(s *sessions.Session) {
 				delete(s.Values, "user")

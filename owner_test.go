@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -20,20 +19,10 @@ import (
 // userID is a type such as applications have for the IDs of their users.
 type userID string
 
-func setupOwners(t *testing.T) *storetest.Fixture {
-	t.Helper()
-	return storetest.Setup(t, func(c *mongostore.Config) {
-		c.OwnerKey = "user"
-		c.Describe = func(r *http.Request) map[string]string {
-			return map[string]string{"device": r.UserAgent(), "a.b": "\xff"}
-		}
-	})
-}
-
 // TestSessions lists the live sessions of an owner and nobody else's, the one seen last first.
 func TestSessions(t *testing.T) {
 	t.Parallel()
-	f := setupOwners(t)
+	f := storetest.SetupOwners(t)
 	var browsers []*storetest.Browser
 	for range 3 {
 		browsers = append(browsers, f.Browser().LoginAs("ada"))
@@ -103,7 +92,7 @@ func TestSessions(t *testing.T) {
 // TestManySessions: more than fit into the server's first batch.
 func TestManySessions(t *testing.T) {
 	t.Parallel()
-	f := setupOwners(t)
+	f := storetest.SetupOwners(t)
 	const n = 250
 	docs := make([]any, n)
 	for i := range docs {
@@ -132,7 +121,7 @@ func TestManySessions(t *testing.T) {
 // TestOwnersThatLookAlike: nothing of another owner is ever listed or ended.
 func TestOwnersThatLookAlike(t *testing.T) {
 	t.Parallel()
-	f := setupOwners(t)
+	f := storetest.SetupOwners(t)
 	id := bson.NewObjectID()
 	owners := []any{1, "1", "01", "1 ", int64(1) << 40, id, id.Hex(), []byte("1"), [4]byte{1, 2, 3, 4}, "ada", "Ada", "ad", "adam", "$ne", "{}", -1}
 	browsers := map[any]*storetest.Browser{}
@@ -172,7 +161,7 @@ func TestOwnersThatLookAlike(t *testing.T) {
 // string are strings.
 func TestOwnersThatAreOne(t *testing.T) {
 	t.Parallel()
-	f := setupOwners(t)
+	f := storetest.SetupOwners(t)
 	f.Browser().LoginAs(1)
 	f.Browser().LoginAs(int64(1))
 	f.Browser().LoginAs(uint16(1))
@@ -190,7 +179,7 @@ func TestOwnersThatAreOne(t *testing.T) {
 // TestRevoke ends one session, also for a request that is under way, and no other.
 func TestRevoke(t *testing.T) {
 	t.Parallel()
-	f := setupOwners(t)
+	f := storetest.SetupOwners(t)
 	mine, other := f.Browser().LoginAs("ada"), f.Browser().LoginAs("ada")
 	underWay := other.Load()
 	if err := f.Store.Revoke(t.Context(), storetest.HashOf(underWay.ID)); err != nil {
@@ -218,7 +207,7 @@ func TestRevoke(t *testing.T) {
 // TestRevokeAll ends all sessions of an owner but those excepted, and none of another's.
 func TestRevokeAll(t *testing.T) {
 	t.Parallel()
-	f := setupOwners(t)
+	f := storetest.SetupOwners(t)
 	mine, bob := f.Browser().LoginAs("ada"), f.Browser().LoginAs("bob")
 	var others []*storetest.Browser
 	for range 3 {
@@ -272,7 +261,7 @@ func TestRevokeAll(t *testing.T) {
 // TestOwnerRefused: a value that can be no owner is an error at Save, and nothing is stored.
 func TestOwnerRefused(t *testing.T) {
 	t.Parallel()
-	f := setupOwners(t)
+	f := storetest.SetupOwners(t)
 	b := f.Browser()
 	session := b.Load()
 	session.Values["user"] = 1.5
@@ -327,7 +316,7 @@ func TestOwnerKeySetLater(t *testing.T) {
 // TestOwnerIndex is made, also where there is no TTL index, and used.
 func TestOwnerIndex(t *testing.T) {
 	t.Parallel()
-	f := setupOwners(t)
+	f := storetest.SetupOwners(t)
 	indexes, err := f.Coll.Indexes().ListSpecifications(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -399,7 +388,7 @@ type octet byte
 // TestOwnersOfDerivedTypes are compared by what they hold.
 func TestOwnersOfDerivedTypes(t *testing.T) {
 	t.Parallel()
-	f := setupOwners(t)
+	f := storetest.SetupOwners(t)
 	f.Browser().LoginAs([]byte{1, 2})
 	for _, owner := range []any{[]octet{1, 2}, [2]octet{1, 2}, [2]byte{1, 2}} {
 		if n := len(storetest.SessionsOf(t, f.Store, owner)); n != 1 {
@@ -411,7 +400,7 @@ func TestOwnersOfDerivedTypes(t *testing.T) {
 // TestDamagedSessionInAList is left out, with a warning, and ends nothing.
 func TestDamagedSessionInAList(t *testing.T) {
 	t.Parallel()
-	f := setupOwners(t)
+	f := storetest.SetupOwners(t)
 	f.Browser().LoginAs("ada")
 	f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "createdAt", Value: "once"}}}})
 	f.Browser().LoginAs("ada")

@@ -11,28 +11,20 @@ import (
 	"github.com/mongostore/mongostore"
 )
 
-// cookiesID is the ID in the browser's cookie.
-func (b *Browser) CookieID() string {
-	b.F.T.Helper()
-	var id string
-	if err := securecookie.DecodeMulti(Name, b.Cookies[Name], &id, b.F.Store.Codecs...); err != nil {
-		b.F.T.Fatal(err)
-	}
-	return id
-}
-
-// browser keeps cookies as a browser does, save for their Path and Domain.
+// Browser keeps cookies by name, as a browser does that visits one site. It ignores their
+// Path and Domain.
 type Browser struct {
 	F       *Fixture
-	Store   *mongostore.Store
+	Store   *mongostore.Store // of the process that serves the next request
 	Cookies map[string]string
 }
 
+// Browser returns a browser without cookies.
 func (f *Fixture) Browser() *Browser {
 	return &Browser{F: f, Store: f.Store, Cookies: map[string]string{}}
 }
 
-// clone is a second window: it has the same cookies.
+// Clone returns a second browser with the same cookies, as a window or a thief has.
 func (b *Browser) Clone() *Browser {
 	c := b.F.Browser()
 	c.Store = b.Store
@@ -40,6 +32,7 @@ func (b *Browser) Clone() *Browser {
 	return c
 }
 
+// Request returns a request with the browser's cookies.
 func (b *Browser) Request() *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "https://example.com/", nil)
 	for name, v := range b.Cookies {
@@ -48,7 +41,7 @@ func (b *Browser) Request() *http.Request {
 	return r
 }
 
-// receive takes the cookies of a response.
+// Receive keeps the cookies of a response.
 func (b *Browser) Receive(w *httptest.ResponseRecorder) {
 	for _, c := range w.Result().Cookies() {
 		if c.MaxAge < 0 {
@@ -59,7 +52,7 @@ func (b *Browser) Receive(w *httptest.ResponseRecorder) {
 	}
 }
 
-// load gets the session in a request of its own.
+// Load returns the session, in a request of its own.
 func (b *Browser) Load() *sessions.Session {
 	b.F.T.Helper()
 	session, err := b.Store.Get(b.Request(), Name)
@@ -69,7 +62,7 @@ func (b *Browser) Load() *sessions.Session {
 	return session
 }
 
-// save saves a session in a request of its own, and returns the response.
+// Save saves a session in a request of its own, and returns the response.
 func (b *Browser) Save(session *sessions.Session) (*httptest.ResponseRecorder, error) {
 	w := httptest.NewRecorder()
 	err := b.Store.Save(b.Request(), w, session)
@@ -77,7 +70,16 @@ func (b *Browser) Save(session *sessions.Session) (*httptest.ResponseRecorder, e
 	return w, err
 }
 
-// do is a request that changes the session.
+// Renew renews a session in a request of its own, and returns the response.
+func (b *Browser) Renew(session *sessions.Session) (*httptest.ResponseRecorder, error) {
+	w := httptest.NewRecorder()
+	err := b.Store.Renew(b.Request(), w, session)
+	b.Receive(w)
+	return w, err
+}
+
+// Do loads the session, changes it and saves it in one request, and returns the cookie that
+// was set.
 func (b *Browser) Do(change func(*sessions.Session)) *http.Cookie {
 	b.F.T.Helper()
 	r, w := b.Request(), httptest.NewRecorder()
@@ -97,20 +99,20 @@ func (b *Browser) Do(change func(*sessions.Session)) *http.Cookie {
 	return cookies[0]
 }
 
-// login is a first request that makes a session.
+// Login logs the user "ada" in, and returns the browser.
 func (b *Browser) Login() *Browser {
 	b.F.T.Helper()
-	b.Do(func(s *sessions.Session) { s.Values["user"] = "ada" })
+	return b.LoginAs("ada")
+}
+
+// LoginAs logs a user in, and returns the browser.
+func (b *Browser) LoginAs(user any) *Browser {
+	b.F.T.Helper()
+	b.Do(func(s *sessions.Session) { s.Values["user"] = user })
 	return b
 }
 
-// logout is a request that ends the session.
-func (b *Browser) Logout() {
-	b.F.T.Helper()
-	b.Do(func(s *sessions.Session) { s.Options.MaxAge = -1 })
-}
-
-// loginAt makes a session at a store that is to be migrated from.
+// LoginAt logs the user "ada" in at a store that sessions are to be migrated from.
 func (b *Browser) LoginAt(old sessions.Store) *sessions.Session {
 	b.F.T.Helper()
 	w := httptest.NewRecorder()
@@ -126,17 +128,18 @@ func (b *Browser) LoginAt(old sessions.Store) *sessions.Session {
 	return session
 }
 
-// loginAs makes a session of the user.
-func (b *Browser) LoginAs(user any) *Browser {
+// Logout ends the session.
+func (b *Browser) Logout() {
 	b.F.T.Helper()
-	b.Do(func(s *sessions.Session) { s.Values["user"] = user })
-	return b
+	b.Do(func(s *sessions.Session) { s.Options.MaxAge = -1 })
 }
 
-// renew is a request that renews the session, after a change to it.
-func (b *Browser) Renew(session *sessions.Session) (*httptest.ResponseRecorder, error) {
-	w := httptest.NewRecorder()
-	err := b.Store.Renew(b.Request(), w, session)
-	b.Receive(w)
-	return w, err
+// CookieID returns the ID in the session's cookie.
+func (b *Browser) CookieID() string {
+	b.F.T.Helper()
+	var id string
+	if err := securecookie.DecodeMulti(Name, b.Cookies[Name], &id, b.F.Store.Codecs...); err != nil {
+		b.F.T.Fatal(err)
+	}
+	return id
 }

@@ -15,8 +15,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// faults is a dialer that can make a client's wire go wrong: as a whole, or for the
-// commands of a name. It sees each message, since the driver writes each at once.
+// Faults is a dialer that injects faults into the connections of a client, as a whole or for
+// the commands of a name. It sees each message, since the driver writes each at once.
 type Faults struct {
 	mu    sync.Mutex
 	down  bool          // connections are refused
@@ -26,59 +26,62 @@ type Faults struct {
 	fired int // how many commands a rule has hit
 }
 
-// rule says what happens to a command.
+// Rule is what happens to a command.
 type Rule struct {
 	Kind  int
-	Reply bson.D        // of answer
+	Reply bson.D        // of Answer and AnswerAfter
 	Skip  int           // as many commands of the name pass before
 	Once  bool          // only to one command
-	Away  bool          // of refuse and loseAnswer: from then on the server cannot be reached
-	Seen  chan struct{} // of hold, hang and answer: a send for each command that arrives; of late: once it is delivered
-	Gate  chan struct{} // of hold and late: open once it is closed
+	Away  bool          // of Refuse and LoseAnswer: from then on the server cannot be reached
+	Seen  chan struct{} // of Hold, Hang and Answer: a send for each command that arrives; of Late: once it is delivered
+	Gate  chan struct{} // of Hold and Late: open once it is closed
 }
 
+// Kinds of rules. A command that is carried out reaches the server.
 const (
 	Pass        = iota
 	Refuse      // the connection breaks before the command is sent
-	LoseAnswer  // the command is carried out, and its answer lost
-	Hang        // nothing is sent and nothing comes
-	Hold        // sent once the gate opens
-	Answer      // with a given document, without asking the server
-	AnswerAfter // the command is carried out, and answered with a given document
-	Late        // nothing comes; once the gate opens it is sent over another connection
+	LoseAnswer  // the command is carried out, and its response lost
+	Hang        // the command is not sent, and no response comes
+	Hold        // the command is sent once the gate is open
+	Answer      // the response is Reply, and the server is not asked
+	AnswerAfter // the command is carried out, and the response is Reply
+	Late        // no response comes; once the gate is open the command is sent over another connection
 	BlackHole   // from now on nothing passes over any connection, old or new
 	Slow        // the connection takes its time over each message, from now on
 	Throttle    // the connection passes a few bytes at a time, from now on
-	EndReplies  // the command is carried out, and the server closes its side instead of answering
+	EndReplies  // the command is carried out, and the server closes its side instead of a response
 	EndRequests // the client's side of the connection is closed after the command
-	Garble      // the command is carried out, and the answer's header destroyed
-	Damage      // the command is carried out, and the answer's document cut short
-	Misaddress  // the command is carried out, and answered as if it were another
+	Garble      // the command is carried out, and the response's header destroyed
+	Damage      // the command is carried out, and the response's document cut short
+	Misaddress  // the command is carried out, and the response addressed to another request
 )
 
 const (
-	latency = 20 * time.Millisecond // of slow, each way
-	chunk   = 32                    // bytes of throttle, in each millisecond
+	latency = 20 * time.Millisecond // of Slow, each way
+	chunk   = 32                    // bytes of Throttle, in each millisecond
 )
 
+// What tests with faults have in common.
 const (
 	Soon       = time.Second        // the Timeout where a fault lasts until it
-	Patience   = 10 * time.Second   // the Timeout elsewhere, and what no call may take
-	CardNumber = "4111111111111111" // a value that no error and no log may tell
+	Patience   = 10 * time.Second   // the Timeout elsewhere, and more than any call may take
+	CardNumber = "4111111111111111" // a value that no error and no log may contain
 )
 
+// NewFaults returns a dialer whose connections have no faults yet.
 func NewFaults() *Faults {
 	return &Faults{rules: map[string]Rule{}, conns: map[*wire]struct{}{}}
 }
 
-// on sets what happens to the commands of a name, from now on.
+// On sets what happens to the commands of a name, from now on.
 func (f *Faults) On(command string, r Rule) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rules[command] = r
 }
 
-// refuseAll cuts all connections and refuses new ones.
+// RefuseAll cuts all connections and refuses new ones.
 func (f *Faults) RefuseAll() {
 	f.mu.Lock()
 	f.down = true
@@ -89,7 +92,7 @@ func (f *Faults) RefuseAll() {
 	}
 }
 
-// heal ends all faults. What a black hole has swallowed is lost.
+// Heal ends all faults. What was sent into a black hole is lost.
 func (f *Faults) Heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -125,7 +128,7 @@ func (f *Faults) take(command string) Rule {
 	return r
 }
 
-// count tells how many commands have been hit by a fault.
+// Count returns how many commands a fault has hit.
 func (f *Faults) Count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -134,6 +137,7 @@ func (f *Faults) Count() int {
 
 var errFault = errors.New("cut by the test")
 
+// DialContext connects to the server, unless a fault forbids it.
 func (f *Faults) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	f.mu.Lock()
 	down, dark := f.down, f.dark
@@ -346,9 +350,10 @@ func readMessage(r io.Reader) ([]byte, error) {
 	return message, err
 }
 
+// OpMsg is the number of the protocol's messages with a command or its response.
 const OpMsg = 2013
 
-// commandOf returns the name of the command that an OP_MSG message holds.
+// CommandOf returns the name of the command that an OP_MSG message holds.
 // https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/
 func CommandOf(message []byte) string {
 	const header, flags, kind = 16, 4, 1
@@ -362,7 +367,7 @@ func CommandOf(message []byte) string {
 	return elements[0].Key()
 }
 
-// replyTo makes the message that answers a request.
+// replyTo returns the message that answers a request.
 func replyTo(request uint32, doc any) []byte {
 	body, err := bson.Marshal(doc)
 	if err != nil {
@@ -376,18 +381,18 @@ func replyTo(request uint32, doc any) []byte {
 	return append(m, body...)
 }
 
-// refusal is a server's answer that it did not do what it was told.
+// Refusal returns a server's response that it has not carried out a command.
 func Refusal(code int, codeName string) bson.D {
 	return bson.D{{Key: "ok", Value: 0}, {Key: "code", Value: code}, {Key: "codeName", Value: codeName}, {Key: "errmsg", Value: codeName + ", says the test"}}
 }
 
-// quoting is an error with the words of a server that tells more than it should.
+// Quoting returns a [Refusal] that quotes a value, [CardNumber], as MongoDB's errors do.
 func Quoting(code int, codeName string) bson.D {
 	reply := Refusal(code, codeName)
 	reply[len(reply)-1].Value = codeName + `: { values: { card: "` + CardNumber + `" } }`
 	return reply
 }
 
-// slack is what a busy machine may take on top of what a call waits for. It is less than a
+// Slack is what a busy machine may take on top of what a call waits for. It is less than a
 // Timeout that is doubled twice adds.
 const Slack = 2500 * time.Millisecond

@@ -3,9 +3,8 @@ package storetest
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"slices"
-	"strconv"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,46 +15,63 @@ import (
 	"github.com/mongostore/mongostore"
 )
 
-// age lets a time pass since the session was last seen, and since it was made.
-func (f *Fixture) Age(d time.Duration) {
-	f.T.Helper()
-	doc, set := f.Document(), bson.D{}
-	for _, field := range []string{"createdAt", "seenAt", "expiresAt"} {
-		set = append(set, bson.E{Key: field, Value: doc.Lookup(field).Time().Add(-d)})
-	}
-	f.Edit(bson.D{{Key: "$set", Value: set}})
-}
+// Name is the name of the session, and of its cookie, that a [Browser] uses.
+const Name = "session"
 
-// fixture is a store on a collection of its own, over a connection on which commands
-// are counted and faults can be made.
+// Keys of the cookies.
+var (
+	SigningKey = []byte("a signing key of thirty-two bytes")
+	BlockKey   = []byte("sixteen-byte-key")
+)
+
+// Fixture is a store on a collection of its own. The commands of its connections are logged,
+// and faults can be injected into them.
 type Fixture struct {
 	T     testing.TB
 	Store *mongostore.Store
-	Coll  *mongo.Collection // from outside, over another connection
+	Coll  *mongo.Collection // over another connection, which is not logged and has no faults
 	Log   *CommandLog
 	Wire  *Faults
 	Text  *LogBuffer // what the store logged
 	Cfg   mongostore.Config
 }
 
-var (
-	SigningKey = []byte("a signing key of thirty-two bytes")
-	BlockKey   = []byte("sixteen-byte-key")
-)
-
-// setup opens a store. Cleanup is off, unless change says otherwise, so that it does
-// not mix its commands in.
+// Setup opens a store with a generous Timeout. Cleanup is off, unless change says otherwise,
+// so that its commands are not among those of the test.
 func Setup(t testing.TB, change ...func(*mongostore.Config)) *Fixture {
+	t.Helper()
+	f := newFixture(t)
+	f.start(f.Connect(), change)
+	return f
+}
+
+// SetupOwners is [Setup] of a store that knows the users of its sessions, and their devices.
+func SetupOwners(t testing.TB) *Fixture {
+	t.Helper()
+	return Setup(t, func(c *mongostore.Config) {
+		c.OwnerKey = "user"
+		c.Describe = func(r *http.Request) map[string]string {
+			return map[string]string{"device": r.UserAgent(), "a.b": "\xff"}
+		}
+	})
+}
+
+// newFixture returns a fixture that has a collection, and no store yet.
+func newFixture(t testing.TB) *Fixture {
 	t.Helper()
 	s := Server(t)
 	f := &Fixture{T: t, Log: &CommandLog{}, Wire: NewFaults(), Text: &LogBuffer{}}
-	client := f.Connect()
-	f.Coll = s.Client.Database(s.Database).Collection("c" + strconv.FormatInt(Collections.Add(1), 10))
+	f.Coll = s.Client.Database(s.Database).Collection(Collection("c"))
 	t.Cleanup(func() { _ = f.Coll.Drop(context.WithoutCancel(t.Context())) })
+	return f
+}
 
+// start opens the fixture's store over the client.
+func (f *Fixture) start(client *mongo.Client, change []func(*mongostore.Config)) {
+	f.T.Helper()
 	f.Cfg = mongostore.Config{
 		Client:     client,
-		Database:   s.Database,
+		Database:   f.Coll.Database().Name(),
 		Collection: f.Coll.Name(),
 		Cleanup:    mongostore.Off,
 		Logger:     slog.New(slog.NewTextHandler(f.Text, nil)),
@@ -66,18 +82,24 @@ func Setup(t testing.TB, change ...func(*mongostore.Config)) *Fixture {
 	}
 	f.Store = f.Open()
 	f.Log.Reset()
-	return f
 }
 
-var Collections atomic.Int64
-
-// connect makes a client whose commands are logged and whose wire can be cut.
+// Connect returns a client of the test server whose commands are logged, and which the
+// fixture's faults reach.
 func (f *Fixture) Connect() *mongo.Client {
 	f.T.Helper()
-	client, err := mongo.Connect(options.Client().ApplyURI(Server(f.T).URI).
-		SetMonitor(f.Log.Monitor()).
+	return f.connect(options.Client().ApplyURI(Server(f.T).URI))
+}
+
+func (f *Fixture) connect(opts *options.ClientOptions, change ...func(*options.ClientOptions)) *mongo.Client {
+	f.T.Helper()
+	opts.SetMonitor(f.Log.Monitor()).
 		SetDialer(f.Wire).
-		SetHeartbeatInterval(500 * time.Millisecond)) // the least that the driver takes
+		SetHeartbeatInterval(500 * time.Millisecond) // the least that the driver accepts
+	for _, c := range change {
+		c(opts)
+	}
+	client, err := mongo.Connect(opts)
 	if err != nil {
 		f.T.Fatal(err)
 	}
@@ -88,7 +110,7 @@ func (f *Fixture) Connect() *mongo.Client {
 	return client
 }
 
-// open makes another store of the fixture's configuration, as another process would.
+// Open opens another store of the fixture's configuration, as another process would.
 func (f *Fixture) Open() *mongostore.Store {
 	f.T.Helper()
 	store, err := mongostore.Open(f.T.Context(), f.Cfg, SigningKey)
@@ -104,7 +126,22 @@ func (f *Fixture) Open() *mongostore.Store {
 	return store
 }
 
-// documents returns the collection's documents, as they are.
+// OpenWith opens another store, with a Timeout of its own which does not limit the opening.
+func (f *Fixture) OpenWith(timeout time.Duration) *mongostore.Store {
+	f.T.Helper()
+	cfg := f.Cfg
+	cfg.Timeout = timeout
+	ctx, cancel := context.WithTimeout(f.T.Context(), 20*time.Second)
+	defer cancel()
+	store, err := mongostore.Open(ctx, cfg, SigningKey)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	f.T.Cleanup(func() { _ = store.Close(context.WithoutCancel(f.T.Context())) })
+	return store
+}
+
+// Documents returns the collection's documents.
 func (f *Fixture) Documents() []bson.Raw {
 	f.T.Helper()
 	cursor, err := f.Coll.Find(f.T.Context(), bson.D{})
@@ -118,7 +155,7 @@ func (f *Fixture) Documents() []bson.Raw {
 	return docs
 }
 
-// document returns the only document of the collection.
+// Document returns the only document of the collection.
 func (f *Fixture) Document() bson.Raw {
 	f.T.Helper()
 	docs := f.Documents()
@@ -128,7 +165,7 @@ func (f *Fixture) Document() bson.Raw {
 	return docs[0]
 }
 
-// wantDocuments checks how many sessions the database holds.
+// WantDocuments checks how many documents the collection has.
 func (f *Fixture) WantDocuments(n int) {
 	f.T.Helper()
 	if docs := f.Documents(); len(docs) != n {
@@ -136,7 +173,15 @@ func (f *Fixture) WantDocuments(n int) {
 	}
 }
 
-// edit changes the only document behind the store's back.
+// WantCommands checks which commands were sent since the log was last read.
+func (f *Fixture) WantCommands(want ...string) {
+	f.T.Helper()
+	if got := f.Log.Reset(); !slices.Equal(got, want) {
+		f.T.Errorf("commands sent: %q, want %q", got, want)
+	}
+}
+
+// Edit updates all documents, without the store.
 func (f *Fixture) Edit(update any) {
 	f.T.Helper()
 	res, err := f.Coll.UpdateMany(f.T.Context(), bson.D{}, update)
@@ -148,38 +193,44 @@ func (f *Fixture) Edit(update any) {
 	}
 }
 
-// expire puts the expiry of every session into the past.
-func (f *Fixture) Expire() {
-	f.T.Helper()
-	f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "expiresAt", Value: time.Now().Add(-time.Second)}}}})
-}
-
-// wantCommands checks what was sent since the last call.
-func (f *Fixture) WantCommands(want ...string) {
-	f.T.Helper()
-	if got := f.Log.Reset(); !slices.Equal(got, want) {
-		f.T.Errorf("commands sent: %q, want %q", got, want)
-	}
-}
-
-const Name = "session"
-
-// setDate is an update that sets a date.
+// SetDate returns an update that sets a date.
 func SetDate(field string, at time.Time) bson.D {
 	return bson.D{{Key: "$set", Value: bson.D{{Key: field, Value: at}}}}
 }
 
-// openWith opens a store with a short Timeout, but takes the time that it needs for that.
-func (f *Fixture) OpenWith(timeout time.Duration) *mongostore.Store {
+// Expire sets the expiry of every session to a moment ago.
+func (f *Fixture) Expire() {
 	f.T.Helper()
-	cfg := f.Cfg
-	cfg.Timeout = timeout
-	ctx, cancel := context.WithTimeout(f.T.Context(), 20*time.Second)
-	defer cancel()
-	store, err := mongostore.Open(ctx, cfg, SigningKey)
-	if err != nil {
-		f.T.Fatal(err)
+	f.Edit(SetDate("expiresAt", time.Now().Add(-time.Second)))
+}
+
+// Age sets the dates of the only session back, as if it had been stored d earlier.
+func (f *Fixture) Age(d time.Duration) {
+	f.T.Helper()
+	doc, set := f.Document(), bson.D{}
+	for _, field := range []string{"createdAt", "seenAt", "expiresAt"} {
+		set = append(set, bson.E{Key: field, Value: doc.Lookup(field).Time().Add(-d)})
 	}
-	f.T.Cleanup(func() { _ = store.Close(context.WithoutCancel(f.T.Context())) })
-	return store
+	f.Edit(bson.D{{Key: "$set", Value: set}})
+}
+
+// Seed inserts sessions that expire at a time, without the store.
+func Seed(t testing.TB, f *Fixture, n int, expiresAt time.Time) {
+	t.Helper()
+	docs := make([]any, n)
+	for i := range docs {
+		docs[i] = bson.D{
+			{Key: "_id", Value: bson.NewObjectID().Hex()},
+			{Key: "v", Value: 1},
+			{Key: "name", Value: Name},
+			{Key: "values", Value: bson.D{}},
+			{Key: "rev", Value: 1},
+			{Key: "createdAt", Value: expiresAt},
+			{Key: "seenAt", Value: expiresAt},
+			{Key: "expiresAt", Value: expiresAt},
+		}
+	}
+	if _, err := f.Coll.InsertMany(t.Context(), docs); err != nil {
+		t.Fatal(err)
+	}
 }

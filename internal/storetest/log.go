@@ -10,8 +10,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/event"
 )
 
-// commandLog collects the commands that a client sends, but for those of its
-// connection's own.
+// CommandLog collects the commands that a client sends, except those that maintain its
+// connections.
 type CommandLog struct {
 	mu       sync.Mutex
 	names    []string
@@ -19,6 +19,7 @@ type CommandLog struct {
 	bytes    int
 }
 
+// Monitor returns the monitor that a client has to be opened with.
 func (l *CommandLog) Monitor() *event.CommandMonitor {
 	return &event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
 		switch e.CommandName {
@@ -33,13 +34,13 @@ func (l *CommandLog) Monitor() *event.CommandMonitor {
 	}}
 }
 
-// reset returns the names of the commands since the last reset.
+// Reset returns the names of the commands since the last reset.
 func (l *CommandLog) Reset() []string {
 	names, _ := l.Take()
 	return names
 }
 
-// take returns the names, and the documents, of the commands since the last reset.
+// Take returns the names and the documents of the commands since the last reset.
 func (l *CommandLog) Take() ([]string, []bson.Raw) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -48,24 +49,27 @@ func (l *CommandLog) Take() ([]string, []bson.Raw) {
 	return names, commands
 }
 
+// Size returns the number of bytes of the commands since the last reset.
 func (l *CommandLog) Size() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.bytes
 }
 
-// logBuffer is what a logger writes to.
+// LogBuffer keeps what a logger writes.
 type LogBuffer struct {
 	mu  sync.Mutex
 	buf strings.Builder
 }
 
+// Write appends to what is kept. It never fails.
 func (b *LogBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.Write(p)
 }
 
+// String returns what was written.
 func (b *LogBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -5,10 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -20,12 +18,12 @@ import (
 	"github.com/mongostore/mongostore"
 )
 
-// scripted is a server that answers as its script says, and passes on to the test server
-// what the script does not mention. What a test finds in the database is real.
+// Scripted is a server that responds as its script says, and passes everything else on to the
+// test server. What a test finds in the database is real.
 //
 // To the driver it is the primary of a replica set, or a standalone server, whatever the
-// test server is. As a primary it has the driver repeat its writes, and as MongoDB does it
-// carries out a repeated write once:
+// test server is. The driver repeats writes that it sends to a primary, and like MongoDB the
+// scripted server carries out a repeated write once:
 // https://www.mongodb.com/docs/manual/core/retryable-writes/
 type Scripted struct {
 	address string
@@ -45,18 +43,18 @@ type Scripted struct {
 	answered int // commands by the script
 }
 
-// line of a script: what a command is answered.
+// Line is a line of the script: the response to a command.
 type Line struct {
-	Skip  int           // as many commands of the name are answered truly before
+	Skip  int           // as many commands of the name are passed on before
 	Once  bool          // only to one command
-	Apply bool          // the command is carried out first, and the true answer's fields stay
-	Reply bson.D        // nil for the true answer
+	Apply bool          // the command is carried out first, and Reply is added to the true response
+	Reply bson.D        // nil for nothing but the true response
 	Seen  chan struct{} // a send for each command that was carried out
-	Gate  chan struct{} // the answer is held back until it is closed; nil for at once
-	Cut   bool          // the connection breaks instead of an answer
+	Gate  chan struct{} // the response is held back until it is closed; nil for no wait
+	Cut   bool          // the connection breaks instead of a response
 	Steps bool          // the primary steps down with that
 	Elect bool          // and is elected again a moment later
-	Then  *Line         // what later commands of the name are answered
+	Then  *Line         // the response to later commands of the name
 }
 
 // write is one that the driver may repeat.
@@ -132,47 +130,34 @@ var backendAddress = sync.OnceValues(func() (string, error) {
 	return options.Client().ApplyURI(s.URI).Hosts[0], nil
 })
 
-// client makes a client of the scripted server, as [fixture.connect] does of the real one.
+// Client returns a client of the scripted server whose commands are logged, and which the
+// fixture's faults reach.
 func (s *Scripted) Client(f *Fixture, change ...func(*options.ClientOptions)) *mongo.Client {
 	f.T.Helper()
 	direct := options.Client().ApplyURI(Server(f.T).URI)
 	if direct.TLSConfig != nil {
-		f.T.Skip("needs a server without TLS: the relay reads what passes")
+		f.T.Skip("needs a server without TLS: the scripted server reads what passes")
 	}
-	opts := options.Client().
-		SetHosts([]string{s.address}).
-		SetMonitor(f.Log.Monitor()).
-		SetDialer(f.Wire).
-		SetHeartbeatInterval(500 * time.Millisecond)
+	opts := options.Client().SetHosts([]string{s.address})
 	if direct.Auth != nil {
 		opts.SetAuth(*direct.Auth)
 	}
 	if s.Set != "" {
 		opts.SetReplicaSet(s.Set)
 	}
-	for _, c := range change {
-		c(opts)
-	}
-	client, err := mongo.Connect(opts)
-	if err != nil {
-		f.T.Fatal(err)
-	}
-	f.T.Cleanup(func() {
-		f.Wire.Heal()
-		s.Heal()
-		_ = client.Disconnect(context.WithoutCancel(f.T.Context()))
-	})
+	client := f.connect(opts, change...)
+	f.T.Cleanup(s.Heal) // before the client is disconnected
 	return client
 }
 
-// on writes a line of the script.
+// On sets the response to the commands of a name.
 func (s *Scripted) On(command string, l Line) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.script[command] = l
 }
 
-// heal ends the script, and makes this the primary again.
+// Heal ends the script, and makes this the primary again.
 func (s *Scripted) Heal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,7 +167,7 @@ func (s *Scripted) Heal() {
 	}
 }
 
-// count tells how many commands were answered by the script.
+// Count returns how many commands the script has answered.
 func (s *Scripted) Count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,7 +228,8 @@ func (s *Scripted) stepDown(l Line) {
 	}
 }
 
-// The answers of a server that is no primary any more, as MongoDB from 4.4 labels them.
+// Parts of the responses of a server that is no longer the primary, labelled as by MongoDB 4.4
+// and later.
 var (
 	Retryable  = bson.E{Key: "errorLabels", Value: bson.A{"RetryableWriteError"}}
 	NotPrimary = append(Refusal(10107, "NotWritablePrimary"), Retryable)
@@ -291,7 +277,7 @@ func (s *Scripted) serve(client net.Conn) {
 
 var errCut = errors.New("cut by the script")
 
-// answer gives the reply to a request, with its header.
+// answer returns the reply to a request, with its header.
 func (s *Scripted) answer(backend io.ReadWriter, request []byte) ([]byte, error) {
 	command := CommandOf(request)
 	id := binary.LittleEndian.Uint32(request[4:])
@@ -350,7 +336,7 @@ func (s *Scripted) version() bson.E {
 	return bson.E{Key: "topologyVersion", Value: bson.D{{Key: "processId", Value: s.process}, {Key: "counter", Value: s.counter}}}
 }
 
-// shakeHands answers hello: what the test server says of itself, but for what it is.
+// shakeHands answers hello with what the test server says of itself, except for its kind.
 func (s *Scripted) shakeHands(backend io.ReadWriter, request []byte) ([]byte, error) {
 	reply, err := exchange(backend, request)
 	if err != nil {
@@ -503,26 +489,11 @@ func without(request []byte, names ...string) ([]byte, error) {
 	return envelope(request, slices.DeleteFunc(fields, func(e bson.E) bool { return slices.Contains(names, e.Key) }))
 }
 
-// setupScripted is [setup] with a scripted server in front of the test server.
+// SetupScripted is [Setup] with a scripted server in front of the test server: the primary of
+// a replica set of the name, or a standalone server if the name is empty.
 func SetupScripted(t testing.TB, set string, change ...func(*mongostore.Config)) (*Fixture, *Scripted) {
 	t.Helper()
-	s := startScripted(t, set)
-	test := Server(t)
-	f := &Fixture{T: t, Log: &CommandLog{}, Wire: NewFaults(), Text: &LogBuffer{}}
-	f.Coll = test.Client.Database(test.Database).Collection("c" + strconv.FormatInt(Collections.Add(1), 10))
-	t.Cleanup(func() { _ = f.Coll.Drop(context.WithoutCancel(t.Context())) })
-	f.Cfg = mongostore.Config{
-		Client:     s.Client(f),
-		Database:   test.Database,
-		Collection: f.Coll.Name(),
-		Cleanup:    mongostore.Off,
-		Logger:     slog.New(slog.NewTextHandler(f.Text, nil)),
-		Timeout:    20 * time.Second,
-	}
-	for _, c := range change {
-		c(&f.Cfg)
-	}
-	f.Store = f.Open()
-	f.Log.Reset()
+	f, s := newFixture(t), startScripted(t, set)
+	f.start(s.Client(f), change)
 	return f, s
 }

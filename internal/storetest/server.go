@@ -1,7 +1,12 @@
+// Package storetest holds what the tests of this repository share: the test server, a store
+// on a collection of its own, a browser, faults on the wire, and a server that follows a
+// script.
 package storetest
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"runtime"
@@ -17,18 +22,35 @@ import (
 	"github.com/mongostore/mongostore/internal/testserver"
 )
 
-// The server under the tests: started by the first test that needs one, stopped by
-// TestMain, or by its own attention to its standard input if the tests are killed.
-
+// TestServer is the server under the tests of a package. The first test that needs it starts
+// it, and [Main] stops it. If the tests are killed, the server stops by itself.
 type TestServer struct {
 	URI         string
-	Description string
-	Client      *mongo.Client // for looking at the database from outside
-	Database    string
-	stop        func()
+	Description string        // such as "MongoDB 8.0.0 (MONGODB_URI), standalone"
+	Client      *mongo.Client // its commands are not logged, and faults do not reach it
+	Database    string        // is dropped at the end
+
+	process *testserver.Server
 }
 
-var StartServer = sync.OnceValues(func() (*TestServer, error) {
+// Server returns the server under the tests. It skips the test if there can be none because
+// this is the root module without the rest of the repository.
+func Server(t testing.TB) *TestServer {
+	t.Helper()
+	s, err := StartServer()
+	if errors.Is(err, testserver.ErrAbsent) {
+		t.Skip("needs a test server: ", err)
+	}
+	if err != nil {
+		t.Fatal("start test server:", err)
+	}
+	return s
+}
+
+// StartServer is [Server] for an Example, which has no testing.TB.
+func StartServer() (*TestServer, error) { return startServer() }
+
+var startServer = sync.OnceValues(func() (*TestServer, error) {
 	process, err := testserver.Start()
 	if err != nil {
 		return nil, err
@@ -38,32 +60,29 @@ var StartServer = sync.OnceValues(func() (*TestServer, error) {
 		process.Stop()
 		return nil, err
 	}
-	s := &TestServer{URI: process.URI, Description: process.Description, Client: client}
-	s.Database = fmt.Sprintf("mongostore_test_%d_%d", os.Getpid(), time.Now().UnixMilli())
-	s.stop = func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		_ = client.Database(s.Database).Drop(ctx)
-		_ = client.Disconnect(ctx)
-		process.Stop()
+	s := &TestServer{
+		URI:         process.URI,
+		Description: process.Description,
+		Client:      client,
+		Database:    fmt.Sprintf("mongostore_test_%d_%d", os.Getpid(), time.Now().UnixMilli()),
+		process:     process,
 	}
-	ServerInUse.Store(s)
+	started.Store(s)
 	fmt.Fprintln(os.Stderr, "mongostore: tests run against", s.Description) // an Example owns the standard output
 	return s, nil
 })
 
-var ServerInUse atomic.Pointer[TestServer]
+var started atomic.Pointer[TestServer]
 
-func Server(t testing.TB) *TestServer {
-	t.Helper()
-	s, err := StartServer()
-	if err != nil {
-		t.Fatal("start test server:", err)
-	}
-	return s
+func (s *TestServer) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err := errors.Join(s.Client.Database(s.Database).Drop(ctx), s.Client.Disconnect(ctx))
+	s.process.Stop()
+	return err
 }
 
-// needsMongoDB skips a test of what only MongoDB itself has.
+// NeedsMongoDB skips a test of what only MongoDB itself has.
 func NeedsMongoDB(t testing.TB, what string) {
 	t.Helper()
 	if s := Server(t); !strings.HasPrefix(s.Description, "MongoDB ") {
@@ -71,10 +90,45 @@ func NeedsMongoDB(t testing.TB, what string) {
 	}
 }
 
-// leftBehind returns the stacks of the goroutines that are running although all tests are
-// over, all stores and clients closed, and the server stopped. It waits a little for those
-// that are about to end.
-func LeftBehind() string {
+// collections counts the collections that tests have asked for.
+var collections atomic.Int64
+
+// Collection returns the name of a collection that no other test uses.
+func Collection(prefix string) string {
+	return fmt.Sprint(prefix, collections.Add(1))
+}
+
+// Main runs the tests of a package, stops the test server, and exits. TestMain calls it. The
+// exit code is 1 also if the server could not be cleaned up, or if goroutines are left. Where
+// there can be no test server, the Examples are skipped: they have no other way to say so.
+func Main(m *testing.M) {
+	flag.Parse()
+	if err := testserver.Check(); err != nil {
+		fmt.Fprintln(os.Stderr, "mongostore: the Examples are skipped:", err)
+		skip := flag.Lookup("test.skip")
+		if err := skip.Value.Set(strings.TrimPrefix(skip.Value.String()+"|^Example", "|")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	code := m.Run()
+	if s := started.Load(); s != nil {
+		if err := s.stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "mongostore: stop test server:", err)
+			code = max(code, 1)
+		}
+	}
+	if left := leftBehind(); left != "" {
+		fmt.Fprintf(os.Stderr, "mongostore: goroutines are left after the tests:\n%s\n", left)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// leftBehind returns the stacks of the goroutines that are running although all tests have
+// ended, all stores and clients are closed, and the server has stopped. It waits a little for
+// those that are about to end.
+func leftBehind() string {
 	var left []string
 	for range 100 {
 		buf := make([]byte, 4<<20)
@@ -91,18 +145,4 @@ func LeftBehind() string {
 		time.Sleep(100 * time.Millisecond)
 	}
 	return strings.Join(left, "\n\n")
-}
-
-// runMain runs the tests of a package, stops the test server, and exits. It is for TestMain.
-// The exit code is 1 if goroutines are left behind.
-func Main(m *testing.M) {
-	code := m.Run()
-	if s := ServerInUse.Load(); s != nil {
-		s.stop()
-	}
-	if left := LeftBehind(); left != "" && code == 0 {
-		fmt.Fprintf(os.Stderr, "mongostore: goroutines are left after the tests:\n%s\n", left)
-		code = 1
-	}
-	os.Exit(code)
 }

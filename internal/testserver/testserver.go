@@ -54,6 +54,16 @@ func Start(args ...string) (*Server, error) {
 	return s, nil
 }
 
+// ErrAbsent is returned where the nested module of the test server does not exist: a module
+// that the go command has downloaded has no nested modules.
+var ErrAbsent = errors.New("no internal/mongotest in this folder or above: a test server needs the repository, not the module alone")
+
+// Check returns [ErrAbsent] if there is no test server to start, and nil otherwise.
+func Check() error {
+	_, err := findModule()
+	return err
+}
+
 // findModule looks for the folder of internal/mongotest in the working directory, which is
 // the tested package's, and in those above it.
 func findModule() (string, error) {
@@ -68,7 +78,7 @@ func findModule() (string, error) {
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return "", errors.New("no internal/mongotest in this folder or above: a test server needs the repository, not the module alone")
+			return "", ErrAbsent
 		}
 		dir = parent
 	}
