@@ -2,13 +2,11 @@ package mongostore_test
 
 import (
 	"context"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -270,29 +268,79 @@ func TestCleanupOff(t *testing.T) {
 	}
 }
 
-// TestUnclosedStore: nothing runs on in a store that is not used, so none has to be closed.
-func TestUnclosedStore(t *testing.T) {
+// TestOpenWithoutIndexes: what goes wrong with an index is a warning, and the store works.
+func TestOpenWithoutIndexes(t *testing.T) {
 	t.Parallel()
-	f := storetest.Setup(t)
-	store, err := mongostore.New(f.Cfg.Client.Database(f.Cfg.Database).Collection(f.Cfg.Collection), storetest.SigningKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := f.Browser()
-	b.Store = store
-	b.Login()
-	ended := make(chan error)
-	go func() { ended <- store.Close(t.Context()) }()
-	select {
-	case err := <-ended:
-		if err != nil {
-			t.Error(err)
+	for what, r := range map[string]func(*storetest.Fixture, *storetest.Scripted){
+		"conflict": func(_ *storetest.Fixture, s *storetest.Scripted) {
+			s.On("createIndexes", storetest.Line{Reply: storetest.Quoting(85, "IndexOptionsConflict")})
+		},
+		"unauthorized": func(_ *storetest.Fixture, s *storetest.Scripted) {
+			s.On("createIndexes", storetest.Line{Reply: storetest.Quoting(13, "Unauthorized")})
+		},
+		"not implemented": func(_ *storetest.Fixture, s *storetest.Scripted) {
+			s.On("createIndexes", storetest.Line{Reply: storetest.Quoting(238, "NotImplemented")})
+		},
+		"no code": func(_ *storetest.Fixture, s *storetest.Scripted) {
+			s.On("createIndexes", storetest.Line{Reply: bson.D{{Key: "ok", Value: 0}}})
+		},
+		"no primary": func(_ *storetest.Fixture, s *storetest.Scripted) {
+			s.On("createIndexes", storetest.Line{Reply: storetest.SteppedNow, Steps: true, Elect: true, Once: true})
+		},
+		"write concern": func(_ *storetest.Fixture, s *storetest.Scripted) {
+			s.On("createIndexes", storetest.Line{Apply: true, Reply: bson.D{storetest.WTimeout}})
+		},
+		"cut": func(f *storetest.Fixture, _ *storetest.Scripted) {
+			f.Wire.On("createIndexes", storetest.Rule{Kind: storetest.Refuse})
+		},
+		"answer lost": func(f *storetest.Fixture, _ *storetest.Scripted) {
+			f.Wire.On("createIndexes", storetest.Rule{Kind: storetest.LoseAnswer})
+		},
+		"garbage": func(f *storetest.Fixture, _ *storetest.Scripted) {
+			f.Wire.On("createIndexes", storetest.Rule{Kind: storetest.Garble})
+		},
+		"torn document": func(f *storetest.Fixture, _ *storetest.Scripted) {
+			f.Wire.On("createIndexes", storetest.Rule{Kind: storetest.Damage})
+		},
+		"nothing answered": func(f *storetest.Fixture, _ *storetest.Scripted) {
+			f.Wire.On("createIndexes", storetest.Rule{Kind: storetest.Hang})
+		},
+	} {
+		for _, set := range []string{"", "rs"} {
+			t.Run(what+" "+set, func(t *testing.T) {
+				t.Parallel()
+				f, s := storetest.SetupScripted(t, set, func(c *mongostore.Config) { c.Timeout = 2 * time.Second })
+				f.Cfg.Cleanup, f.Cfg.OwnerKey = mongostore.TTLIndex, "user"
+				r(f, s)
+				start := time.Now()
+				f.Store = f.Open() // fails the test on an error
+				if d := time.Since(start); d > storetest.Patience {
+					t.Errorf("Open took %v", d)
+				}
+				if n := f.Wire.Count() + s.Count(); n == 0 {
+					t.Error("no fault was injected")
+				}
+				log := f.Text.String()
+				if n := strings.Count(log, "level=WARN"); n < 1 || n > 2 || n != strings.Count(log, "index") {
+					t.Errorf("log: %s", log)
+				}
+				f.Wire.Heal()
+				s.Heal()
+				b := f.Browser()
+				b.Store = f.Store
+				storetest.Eventually(t, "a visitor can log in", func() bool {
+					session, err := f.Store.New(b.Request(), storetest.Name)
+					if err != nil {
+						return false
+					}
+					session.Values["user"] = "ada"
+					_, err = b.Save(session)
+					return err == nil
+				})
+				if s := b.Load(); s.Values["user"] != "ada" {
+					t.Errorf("values: %v", s.Values)
+				}
+			})
 		}
-	case <-time.After(30 * time.Second):
-		t.Fatal("Close does not end")
-	}
-	// A closed store on the application's client goes on, without background work.
-	if err := store.Save(b.Request(), httptest.NewRecorder(), sessions.NewSession(store, storetest.Name)); err != nil {
-		t.Error(err)
 	}
 }

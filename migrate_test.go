@@ -144,27 +144,6 @@ func TestMigrateOutage(t *testing.T) {
 	}
 }
 
-// TestSkipEmpty: bots make no documents, if the application wants so.
-func TestSkipEmpty(t *testing.T) {
-	t.Parallel()
-	for _, skip := range []bool{false, true} {
-		f := storetest.Setup(t, func(c *mongostore.Config) { c.SkipEmpty = skip })
-		b := f.Browser()
-		w, err := b.Save(b.Load())
-		if err != nil {
-			t.Error(err)
-		}
-		if stored := len(f.Documents()) == 1; stored == skip || (w.Header()["Set-Cookie"] == nil) != skip {
-			t.Errorf("SkipEmpty %t: stored %t, cookie %q", skip, stored, w.Header()["Set-Cookie"])
-		}
-		b = f.Browser().Login()
-		b.Do(func(s *sessions.Session) { clear(s.Values) }) // stored once, it is kept
-		if b.Load().IsNew {
-			t.Errorf("SkipEmpty %t: a stored session is lost when it is emptied", skip)
-		}
-	}
-}
-
 // TestMigrateAndSkipEmpty: what was taken over is stored, be it emptied, so that the old session
 // does not come back.
 func TestMigrateAndSkipEmpty(t *testing.T) {

@@ -1,8 +1,10 @@
 package mongostore_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
-	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/mongostore/mongostore"
 	"github.com/mongostore/mongostore/internal/storetest"
@@ -26,214 +28,6 @@ type item struct {
 type cart struct {
 	Items []item
 	Notes map[string]string
-}
-
-// TestLoading: for each kind of cookie, document and trouble, what Get and New return, what the
-// session is, what is sent, and that nothing is written.
-func TestLoading(t *testing.T) {
-	t.Parallel()
-	damage := func(update bson.D) func(*testing.T, *storetest.Fixture, *storetest.Browser) {
-		return func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
-			b.Login()
-			f.Edit(update)
-		}
-	}
-	set := func(field string, v any) bson.D {
-		return bson.D{{Key: "$set", Value: bson.D{{Key: field, Value: v}}}}
-	}
-	unset := func(field string) bson.D {
-		return bson.D{{Key: "$unset", Value: bson.D{{Key: field, Value: ""}}}}
-	}
-	securecookieError := func(err error) bool {
-		var e securecookie.Error
-		return errors.As(err, &e) && e.IsDecode()
-	}
-	is := func(target error) func(error) bool {
-		return func(err error) bool { return errors.Is(err, target) }
-	}
-	none := func(err error) bool { return err == nil }
-
-	for _, row := range []struct {
-		name       string
-		prepare    func(*testing.T, *storetest.Fixture, *storetest.Browser)
-		err        func(error) bool
-		old        bool // the session of the login, rather than a new one
-		unsaveable bool
-		finds      int
-	}{
-		{name: "no cookie", prepare: func(*testing.T, *storetest.Fixture, *storetest.Browser) {}, err: none},
-		{name: "cookie of another name", prepare: func(_ *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
-			b.Login()
-			b.Cookies = map[string]string{"other": b.Cookies[storetest.Name]}
-		}, err: none},
-		{name: "cookie that another name was signed for", prepare: func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
-			signed, err := securecookie.EncodeMulti("other", "0123456789", f.Store.Codecs...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.Cookies[storetest.Name] = signed
-		}, err: securecookieError},
-		{name: "cookie that fails the signature", prepare: func(_ *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
-			b.Login()
-			b.Cookies[storetest.Name] = b.Cookies[storetest.Name][:40] + "AAAA" + b.Cookies[storetest.Name][44:]
-		}, err: securecookieError},
-		{name: "cookie of another key", prepare: func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
-			other, err := mongostore.New(f.Coll, []byte("another key of at least 32 bytes"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.Login()
-			signed, err := securecookie.EncodeMulti(storetest.Name, b.Load().ID, other.Codecs...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.Cookies[storetest.Name] = signed
-		}, err: securecookieError},
-		{name: "cookie of a CookieStore with the same key", prepare: func(t *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
-			b.Cookies[storetest.Name] = cookieStoreCookie(t)
-		}, err: securecookieError},
-		{name: "empty cookie", prepare: func(_ *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
-			b.Cookies[storetest.Name] = ""
-		}, err: securecookieError},
-		{name: "overlong cookie", prepare: func(_ *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
-			b.Cookies[storetest.Name] = strings.Repeat("A", 10_000)
-		}, err: func(err error) bool { return err != nil }},
-		{name: "unknown ID, properly signed", prepare: func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
-			signed, err := securecookie.EncodeMulti(storetest.Name, "chosen-by-an-attacker", f.Store.Codecs...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.Cookies[storetest.Name] = signed
-		}, err: none, finds: 1},
-		{name: "document missing", prepare: func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
-			b.Login()
-			if _, err := f.Coll.DeleteMany(t.Context(), bson.D{}); err != nil {
-				t.Fatal(err)
-			}
-		}, err: none, finds: 1},
-		{name: "document expired", prepare: func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
-			b.Login()
-			f.Expire()
-		}, err: none, finds: 1},
-		{name: "document alive", prepare: func(_ *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
-			b.Login()
-		}, err: none, old: true, finds: 1},
-		{name: "MongoDB not answering", prepare: func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
-			b.Login()
-			f.Wire.RefuseAll()
-		}, err: is(mongostore.ErrUnavailable), unsaveable: true, finds: 1},
-		{name: "MongoDB refusing", prepare: func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
-			b.Login()
-			f.Wire.On("find", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
-		}, err: is(mongostore.ErrUnavailable), unsaveable: true, finds: 1},
-		{
-			name: "newer format", prepare: damage(set("v", 2)),
-			err: is(mongostore.ErrCorrupt), unsaveable: true, finds: 1,
-		},
-		{
-			name: "no format", prepare: damage(unset("v")),
-			err: is(mongostore.ErrCorrupt), unsaveable: true, finds: 1,
-		},
-		{
-			name: "values of the wrong type", prepare: damage(set("values", "none")),
-			err: is(mongostore.ErrCorrupt), unsaveable: true, finds: 1,
-		},
-		{
-			name: "expiry of the wrong type", prepare: damage(set("expiresAt", "tomorrow")),
-			err: is(mongostore.ErrCorrupt), unsaveable: true, finds: 1,
-		},
-		{
-			name: "field missing", prepare: damage(unset("createdAt")),
-			err: is(mongostore.ErrCorrupt), unsaveable: true, finds: 1,
-		},
-		{
-			name: "type that is not registered", prepare: damage(set("values.cart", bson.D{
-				{Key: "_type", Value: "gob"}, {Key: "_value", Value: []byte("\x10\x10\x00\x0bmain.Absent")},
-			})),
-			err: is(mongostore.ErrCorrupt), unsaveable: true, finds: 1,
-		},
-		{
-			name: "value of a type that is not stored", prepare: damage(set("values.when", bson.Timestamp{T: 1})),
-			err: is(mongostore.ErrCorrupt), unsaveable: true, finds: 1,
-		},
-		{name: "good cookie behind bad ones", prepare: func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
-			b.Login()
-			b.Cookies["a"] = ""
-			signed, err := securecookie.EncodeMulti(storetest.Name, "planted-on-a-parent-domain", f.Store.Codecs...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.Cookies[storetest.Name] = "forged; " + storetest.Name + "=" + signed + "; " + storetest.Name + "=" + b.Cookies[storetest.Name]
-		}, err: none, old: true, finds: 2},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			t.Parallel()
-			f := storetest.Setup(t, func(c *mongostore.Config) { c.Timeout = 2 * time.Second })
-			b := f.Browser()
-			row.prepare(t, f, b)
-			before := f.Documents()
-			f.Log.Reset()
-
-			r := httptest.NewRequest(http.MethodGet, "/", nil)
-			for n, v := range b.Cookies {
-				r.Header.Add("Cookie", n+"="+v) // as it is, several included
-			}
-			session, err := f.Store.Get(r, storetest.Name)
-			if !row.err(err) {
-				t.Errorf("error: %v", err)
-			}
-			if session == nil {
-				t.Fatal("the session is nil")
-			}
-			if again, errAgain := f.Store.Get(r, storetest.Name); again != session || fmt.Sprint(errAgain) != fmt.Sprint(err) {
-				t.Error("a second Get of the request returns something else")
-			}
-			names, _ := f.Log.Take()
-			// The driver may find out before it sends that there is no server.
-			if len(names) != row.finds && row.name != "MongoDB not answering" {
-				t.Errorf("commands sent: %q, want %d finds", names, row.finds)
-			}
-			if row.old {
-				if session.IsNew || session.ID == "" || session.Values["user"] != "ada" {
-					t.Errorf("not the stored session: %+v", session)
-				}
-			} else if !session.IsNew || session.ID != "" || len(session.Values) > 0 {
-				t.Errorf("not a new session: %+v", session)
-			}
-
-			w := httptest.NewRecorder()
-			errSave := session.Save(r, w)
-			if row.unsaveable {
-				if errSave == nil || errSave.Error() != err.Error() {
-					t.Errorf("Save returned %v, want the error of the load", errSave)
-				}
-				if got := w.Header()["Set-Cookie"]; got != nil {
-					t.Errorf("Save set a cookie: %q", got)
-				}
-			} else if errSave != nil {
-				t.Errorf("Save: %v", errSave)
-			}
-			f.Wire.Heal()
-			// Nothing that was there has changed, and nothing came but by Save.
-			after := f.Documents()
-			for _, doc := range before {
-				found := false
-				for _, d := range after {
-					found = found || string(d) == string(doc)
-				}
-				if !found {
-					t.Error("a document has changed")
-				}
-			}
-			want := len(before) + 1
-			if row.old || row.unsaveable {
-				want = len(before)
-			}
-			if len(after) != want {
-				t.Errorf("%d documents, want %d", len(after), want)
-			}
-		})
-	}
 }
 
 // cookieStoreCookie is what gorilla's CookieStore puts into a cookie.
@@ -323,4 +117,270 @@ func TestLogoutUnderFire(t *testing.T) {
 	}
 	wg.Wait()
 	f.WantDocuments(0)
+}
+
+// TestNewIsSilent: New does no I/O, and nothing has to exist.
+func TestNewIsSilent(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	client := f.Connect()
+	f.Wire.RefuseAll()
+	store, err := mongostore.New(client.Database(f.Coll.Database().Name()).Collection(f.Coll.Name()), storetest.SigningKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WantCommands()
+	f.Wire.Heal()
+	b := f.Browser()
+	b.Store = store
+	if s := b.Login().Load(); s.Values["user"] != "ada" {
+		t.Errorf("values: %v", s.Values)
+	}
+	// The client is the application's.
+	if err := store.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := store.Close(t.Context()); err != nil {
+		t.Errorf("a second Close: %v", err)
+	}
+	if err := client.Ping(t.Context(), nil); err != nil {
+		t.Errorf("after Close the application's client: %v", err)
+	}
+}
+
+// TestOpenUnreachable fails in time.
+func TestOpenUnreachable(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent := listener.Addr().String() // accepts, by the kernel, and says nothing
+	t.Cleanup(func() { _ = listener.Close() })
+	for _, address := range []string{silent, "127.0.0.1:1"} {
+		start := time.Now()
+		cfg := mongostore.Config{URI: "mongodb://me:secret@" + address, Database: "d", Timeout: 300 * time.Millisecond}
+		s, err := mongostore.Open(t.Context(), cfg, storetest.SigningKey)
+		if !errors.Is(err, mongostore.ErrUnavailable) || s != nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, %v", address, s, err)
+		}
+		if d := time.Since(start); d > 10*time.Second {
+			t.Errorf("%s: took %v", address, d)
+		}
+	}
+	// The caller's own deadline counts instead of the store's.
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if _, err := mongostore.Open(ctx, mongostore.Config{URI: "mongodb://" + silent, Database: "d", Timeout: time.Hour}, storetest.SigningKey); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error: %v", err)
+	}
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+// TestReadsGoToThePrimary, whatever the application's collection prefers.
+func TestReadsGoToThePrimary(t *testing.T) {
+	t.Parallel()
+	if s := storetest.Server(t); strings.HasSuffix(s.Description, ", standalone") {
+		t.Skipf("needs a replica set, where reads can go elsewhere; this is %s", s.Description)
+	}
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	coll := f.Cfg.Client.Database(f.Cfg.Database).
+		Collection(f.Cfg.Collection, options.Collection().SetReadPreference(readpref.Secondary()))
+	store, err := mongostore.New(coll, storetest.SigningKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Store = store
+	f.Log.Reset()
+	if s := b.Load(); s.Values["user"] != "ada" {
+		t.Errorf("values: %v", s.Values)
+	}
+	_, commands := f.Log.Take()
+	for _, c := range commands {
+		// A direct connection asks for primaryPreferred in the place of primary.
+		if v, err := c.LookupErr("$readPreference", "mode"); err == nil && !strings.HasPrefix(v.StringValue(), "primary") {
+			t.Errorf("read preference %v", v)
+		}
+	}
+}
+
+// TestSameNameInTwoStores: gorilla's registry knows sessions by name alone, so the later store
+// gets the session of the earlier one; it stores it as its own.
+func TestSameNameInTwoStores(t *testing.T) {
+	t.Parallel()
+	one, two := storetest.Setup(t), storetest.Setup(t)
+	r, w := one.Browser().Request(), httptest.NewRecorder()
+	first, err := one.Store.Get(r, storetest.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Values["a"] = 1
+	second, err := two.Store.Get(r, storetest.Name)
+	if err != nil || second != first {
+		t.Fatalf("the registry has given another session: %v", err)
+	}
+	if err := sessions.Save(r, w); err != nil {
+		t.Fatal(err)
+	}
+	one.WantDocuments(0)
+	two.WantDocuments(1)
+}
+
+// TestManySessionsInOneRequest: names and stores do not mix.
+func TestManySessionsInOneRequest(t *testing.T) {
+	t.Parallel()
+	one, two := storetest.Setup(t), storetest.Setup(t)
+	b := one.Browser()
+	r, w := b.Request(), httptest.NewRecorder()
+	for store, names := range map[*mongostore.Store][]string{one.Store: {"a", "b"}, two.Store: {"c"}} {
+		for _, n := range names {
+			s, err := store.Get(r, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Values["name"] = n
+		}
+	}
+	if err := sessions.Save(r, w); err != nil {
+		t.Fatal(err)
+	}
+	b.Receive(w)
+	one.WantDocuments(2)
+	two.WantDocuments(1)
+	r = b.Request()
+	for store, names := range map[*mongostore.Store][]string{one.Store: {"a", "b"}, two.Store: {"c"}} {
+		for _, n := range names {
+			if s, err := store.Get(r, n); err != nil || s.Values["name"] != n {
+				t.Errorf("%s: %v, %v", n, s.Values, err)
+			}
+		}
+	}
+}
+
+// TestUnclosedStore: nothing runs on in a store that is not used, so none has to be closed.
+func TestUnclosedStore(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	store, err := mongostore.New(f.Cfg.Client.Database(f.Cfg.Database).Collection(f.Cfg.Collection), storetest.SigningKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := f.Browser()
+	b.Store = store
+	b.Login()
+	ended := make(chan error)
+	go func() { ended <- store.Close(t.Context()) }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("Close does not end")
+	}
+	// A closed store on the application's client goes on, without background work.
+	if err := store.Save(b.Request(), httptest.NewRecorder(), sessions.NewSession(store, storetest.Name)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSmallPrint: what the documentation mentions in passing.
+func TestSmallPrint(t *testing.T) {
+	t.Parallel()
+	for what, check := range map[string]func(*testing.T){
+		"a negative MaxAge of the store removes each session as it is saved": func(t *testing.T) {
+			f := storetest.Setup(t)
+			b := f.Browser().Login()
+			f.Store.MaxAge(-1)
+			if _, err := b.Save(b.Load()); err != nil {
+				t.Error(err)
+			}
+			f.WantDocuments(0)
+		},
+		"Options that are nil are the defaults": func(t *testing.T) {
+			f := storetest.Setup(t)
+			f.Store.Options = nil
+			c := f.Browser().Do(func(*sessions.Session) {})
+			if c.Path != "/" || c.MaxAge != 30*24*3600 || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode {
+				t.Errorf("cookie: %v", c)
+			}
+		},
+		"Options that are set are set as a whole": func(t *testing.T) {
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.Options = &sessions.Options{Path: "/"} })
+			if c := f.Browser().Do(func(*sessions.Session) {}); c.HttpOnly || c.Secure || c.MaxAge != 0 {
+				t.Errorf("cookie: %v", c)
+			}
+		},
+		"Persist stores what is empty, and describes nothing": func(t *testing.T) {
+			f := storetest.Setup(t, func(c *mongostore.Config) {
+				c.SkipEmpty, c.OwnerKey = true, "user"
+				c.Describe = func(*http.Request) map[string]string {
+					t.Error("Describe was called")
+					return nil
+				}
+			})
+			if err := f.Store.Persist(t.Context(), sessions.NewSession(f.Store, storetest.Name)); err != nil {
+				t.Error(err)
+			}
+			f.WantDocuments(1)
+		},
+		"a renewed session is fetched by its new ID only": func(t *testing.T) {
+			f := storetest.Setup(t)
+			b := f.Browser().Login()
+			session := b.Load()
+			old := session.ID
+			if _, err := b.Renew(session); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.Store.Fetch(t.Context(), storetest.Name, old); !errors.Is(err, mongostore.ErrNotFound) {
+				t.Errorf("by the old ID: %v", err)
+			}
+			if s, err := f.Store.Fetch(t.Context(), storetest.Name, session.ID); err != nil || s.Values["user"] != "ada" {
+				t.Errorf("by the new ID: %v", err)
+			}
+		},
+		"Remove leaves the browser's cookie, which is worth nothing": func(t *testing.T) {
+			f := storetest.Setup(t)
+			b := f.Browser().Login()
+			if err := f.Store.Remove(t.Context(), b.Load()); err != nil {
+				t.Fatal(err)
+			}
+			if b.Cookies[storetest.Name] == "" || !b.Load().IsNew {
+				t.Error("no cookie, or one that works")
+			}
+		},
+		"a request that the visitor has left is an outage": func(t *testing.T) {
+			f := storetest.Setup(t)
+			b := f.Browser().Login()
+			session := b.Load()
+			session.Values["n"] = 1
+			ctx, leave := context.WithCancel(t.Context())
+			leave()
+			r, w := b.Request().WithContext(ctx), httptest.NewRecorder()
+			if err := f.Store.Save(r, w, session); !errors.Is(err, mongostore.ErrUnavailable) || w.Header()["Set-Cookie"] != nil {
+				t.Errorf("%v, %v", err, w.Header())
+			}
+		},
+		"RevokeAll takes no nil, and needs an OwnerKey": func(t *testing.T) {
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+			f.Browser().Login()
+			if _, err := f.Store.RevokeAll(t.Context(), nil); err == nil {
+				t.Error("nil: no error")
+			}
+			f.Cfg.OwnerKey = ""
+			if _, err := f.Open().RevokeAll(t.Context(), "ada"); err == nil {
+				t.Error("without OwnerKey: no error")
+			}
+			f.WantDocuments(1)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			check(t)
+		})
+	}
 }

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
@@ -367,21 +366,6 @@ func TestRollingRotation(t *testing.T) {
 	if _, err := b.Store.Fetch(t.Context(), storetest.Name, session.ID); !errors.Is(err, mongostore.ErrCorrupt) {
 		t.Errorf("an old process knows the new seal key: %v", err)
 	}
-}
-
-// TestLongerLife: sessions from before get a MaxAge that was raised when they are next
-// written, and until then keep the expiry that they have.
-func TestLongerLife(t *testing.T) {
-	t.Parallel()
-	f := storetest.Setup(t, func(c *mongostore.Config) { c.Options = &sessions.Options{Path: "/", MaxAge: 3600} })
-	b := f.Browser().Login()
-	lenient := f.Open()
-	lenient.MaxAge(7200)
-	b.Store = lenient
-	b.Do(func(*sessions.Session) {})
-	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(time.Hour))
-	b.Do(func(s *sessions.Session) { s.Values["n"] = 1 })
-	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(2*time.Hour))
 }
 
 // TestTraces: a monitor of the driver finds the values of the request's context, so that a tracer

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -190,215 +189,6 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// TestInsertAnswerLost: a save that is repeated, since the first one's answer did not come,
-// makes no second document.
-func TestInsertAnswerLost(t *testing.T) {
-	t.Parallel()
-	f := storetest.Setup(t)
-	b := f.Browser()
-	session := b.Load()
-	session.Values["n"] = 1
-	f.Wire.On("insert", storetest.Rule{Kind: storetest.LoseAnswer, Once: true})
-	w, err := b.Save(session)
-	// With retryable writes the driver has already repeated it.
-	if err != nil {
-		if w.Header()["Set-Cookie"] != nil {
-			t.Error("a cookie for what may not be stored")
-		}
-		session.Values["n"] = 2
-		if _, err := b.Save(session); err != nil {
-			t.Fatal(err)
-		}
-		if s := b.Load(); s.Values["n"] != 2 {
-			t.Errorf("values: %v", s.Values)
-		}
-	}
-	storetest.Eventually(t, "one document is left", func() bool { return len(f.Documents()) == 1 })
-	b.Logout()
-	f.WantDocuments(0)
-}
-
-// TestLateInsert: an insert that was given up, and arrives after all, does not bring back the
-// session that was stored and logged out in the meantime.
-func TestLateInsert(t *testing.T) {
-	t.Parallel()
-	f := storetest.Setup(t, func(c *mongostore.Config) { c.Timeout = time.Second })
-	b := f.Browser()
-	session := b.Load()
-	seen, gate := make(chan struct{}, 1), make(chan struct{})
-	f.Wire.On("insert", storetest.Rule{Kind: storetest.Late, Once: true, Seen: seen, Gate: gate})
-	if _, err := b.Save(session); !errors.Is(err, mongostore.ErrUnavailable) {
-		t.Fatalf("first save: %v", err)
-	}
-	if _, err := b.Save(session); err != nil {
-		t.Fatalf("second save: %v", err)
-	}
-	stolen := b.Clone()
-	b.Logout()
-	close(gate)
-	<-seen // delivered
-	if !stolen.Load().IsNew {
-		t.Error("the session is alive")
-	}
-}
-
-// TestMoves: of moves at once one wins, a logout is not undone by one, and a change made
-// meanwhile is carried over.
-func TestMoves(t *testing.T) {
-	t.Parallel()
-	t.Run("two at once", func(t *testing.T) {
-		t.Parallel()
-		for range 10 {
-			f := storetest.Setup(t)
-			b := f.Browser().Login()
-			const movers = 4
-			var wg sync.WaitGroup
-			var mu sync.Mutex
-			won := 0
-			var loaded []*sessions.Session // all before the first moves
-			for range movers {
-				loaded = append(loaded, b.Load())
-			}
-			for _, session := range loaded {
-				session.ID = ""
-				wg.Go(func() {
-					_, err := b.Clone().Save(session)
-					mu.Lock()
-					defer mu.Unlock()
-					switch {
-					case err == nil:
-						won++
-					case !errors.Is(err, mongostore.ErrGone):
-						t.Error(err)
-					}
-				})
-			}
-			wg.Wait()
-			if won != 1 {
-				t.Errorf("%d moves won, want 1", won)
-			}
-			f.WantDocuments(1)
-			if !b.Load().IsNew {
-				t.Error("the old ID still works")
-			}
-		}
-	})
-	t.Run("after a logout", func(t *testing.T) {
-		t.Parallel()
-		f := storetest.Setup(t)
-		b := f.Browser().Login()
-		session := b.Load()
-		b.Clone().Logout()
-		session.ID = ""
-		if w, err := b.Save(session); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
-			t.Errorf("error: %v", err)
-		}
-		f.WantDocuments(0)
-	})
-	t.Run("with a change meanwhile", func(t *testing.T) {
-		t.Parallel()
-		f := storetest.Setup(t)
-		b := f.Browser()
-		b.Do(func(s *sessions.Session) {
-			s.Values["user"], s.Values["dropped"], s.Values["ours"], s.Values["both"] = "ada", 1, 1, 1
-		})
-		session := b.Load()
-		b.Clone().Do(func(s *sessions.Session) {
-			s.Values["theirs"], s.Values["both"] = 2, 2
-			delete(s.Values, "dropped")
-		})
-		session.ID, session.Values["ours"], session.Values["both"] = "", 3, 3
-		if _, err := b.Save(session); err != nil {
-			t.Fatal(err)
-		}
-		f.WantDocuments(1)
-		for _, s := range []*sessions.Session{session, b.Load()} {
-			if v := s.Values; len(v) != 4 || v["user"] != "ada" || v["theirs"] != 2 || v["ours"] != 3 || v["both"] != 3 {
-				t.Errorf("values: %v", v)
-			}
-		}
-		// The session in hand is up to date, too.
-		f.Log.Reset()
-		if _, err := b.Save(session); err != nil {
-			t.Fatal(err)
-		}
-		f.WantCommands()
-	})
-	for _, command := range []string{"insert", "delete"} {
-		for what, r := range map[string]storetest.Rule{
-			"refused":     {Kind: storetest.Answer, Reply: storetest.Refusal(10107, "NotWritablePrimary"), Once: true},
-			"cut":         {Kind: storetest.Refuse, Once: true},
-			"answer lost": {Kind: storetest.LoseAnswer, Once: true},
-		} {
-			t.Run(command+" "+what, func(t *testing.T) {
-				t.Parallel()
-				f := storetest.Setup(t, func(c *mongostore.Config) { c.Timeout = 2 * time.Second })
-				b := f.Browser().Login()
-				old := b.Clone()
-				session := b.Load()
-				session.ID = ""
-				f.Wire.On(command, r)
-				_, err := b.Save(session)
-				if err == nil && !old.Load().IsNew {
-					t.Error("success was reported, and the old ID works")
-				}
-				if err != nil && errors.Is(err, mongostore.ErrGone) {
-					t.Errorf("error: %v", err)
-				}
-				// Whichever cookie the visitor has, the session is not lost.
-				if s := b.Load(); s.Values["user"] != "ada" {
-					t.Errorf("after %v the session is %v", err, s.Values)
-				}
-				if command == "delete" {
-					storetest.Eventually(t, "the old document is removed", func() bool { return len(f.Documents()) == 1 })
-				}
-			})
-		}
-	}
-}
-
-// TestUnacknowledged: a collection whose writes are not acknowledged cannot hold a promise.
-func TestUnacknowledged(t *testing.T) {
-	t.Parallel()
-	f := storetest.Setup(t)
-	store, err := mongostore.New(unacknowledged(t, f), storetest.SigningKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close(context.WithoutCancel(t.Context())) })
-	r, w := httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder()
-	session, err := store.Get(r, storetest.Name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := session.Save(r, w); err == nil || !strings.Contains(err.Error(), "unacknowledged") {
-		t.Errorf("error: %v", err)
-	}
-	if w.Header()["Set-Cookie"] != nil {
-		t.Error("a cookie is set")
-	}
-}
-
-// TestMergeOfDeletions: a key that one request deletes and another leaves alone is gone.
-func TestMergeOfDeletions(t *testing.T) {
-	t.Parallel()
-	f := storetest.Setup(t)
-	b := f.Browser()
-	b.Do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = 1, 1 })
-	first, second := b.Load(), b.Load()
-	delete(first.Values, "a")
-	second.Values["b"] = 2
-	for _, s := range []*sessions.Session{first, second} {
-		if _, err := b.Save(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want := bson.D{{Key: "b", Value: int32(2)}}
-	if got := decoded(t, f.Document().Lookup("values")); len(got) != 1 || got[0] != want[0] {
-		t.Errorf("values: %v, want %v", got, want)
-	}
-}
-
 // TestRemovalEndsWithItsClient: an application that disconnects its client, and closes no
 // store, is told what is left, and no work goes on.
 func TestRemovalEndsWithItsClient(t *testing.T) {
@@ -426,4 +216,469 @@ func TestRemovalEndsWithItsClient(t *testing.T) {
 	if err := store.Close(t.Context()); err != nil { // which waits for the work
 		t.Error(err)
 	}
+}
+
+// Ways in which a logout, or a shorter life, was once undone.
+
+func impatient(c *mongostore.Config) { c.Timeout = 5 * time.Second }
+
+// TestGoneByClockIsStillDeleted: ErrGone may mean that the session has expired by this
+// process's clock; a logout deletes it all the same.
+func TestGoneByClockIsStillDeleted(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
+	session := b.Load()
+	expiry := f.Document().Lookup("expiresAt").Time()
+	storetest.Eventually(t, "the session has expired", func() bool { return time.Now().After(expiry) })
+	session.Values["n"] = 1
+	if _, err := b.Clone().Save(session); !errors.Is(err, mongostore.ErrGone) {
+		t.Fatalf("save: %v", err)
+	}
+	session.Options.MaxAge = -1
+	f.Log.Reset()
+	if _, err := b.Save(session); err != nil {
+		t.Fatal(err)
+	}
+	f.WantCommands("delete")
+	f.WantDocuments(0)
+}
+
+// TestCloseFinishesRemovals: a logout that waits for its next attempt gets it from Close.
+func TestCloseFinishesRemovals(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, impatient)
+	b := f.Browser().Login()
+	b.Store = f.Open()
+	attempts := make(chan struct{}, 100)
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown"), Seen: attempts})
+	b.Logout()
+	for range 4 { // by now the wait has grown
+		<-attempts
+	}
+	f.Wire.Heal()
+	if err := b.Store.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	f.WantDocuments(0)
+
+	// After Close there is no further attempt, and the log does not promise one.
+	c := f.Browser().Login()
+	c.Store = b.Store
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Refuse, Once: true})
+	c.Logout()
+	if log := f.Text.String(); !strings.Contains(log, "store is closed") {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// TestLogoutWithTwoCookies ends the sessions of all cookies of the name: one may have been
+// planted.
+func TestLogoutWithTwoCookies(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	planted, mine := f.Browser().Login(), f.Browser().Login()
+	r := planted.Request()
+	r.AddCookie(&http.Cookie{Name: storetest.Name, Value: mine.Cookies[storetest.Name]})
+	session, err := f.Store.Get(r, storetest.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session.Options.MaxAge = -1
+	if err := session.Save(r, httptest.NewRecorder()); err != nil {
+		t.Fatal(err)
+	}
+	f.WantDocuments(0)
+}
+
+// TestLogoutWithTwoCookiesInAnOutage takes no longer than with one.
+func TestLogoutWithTwoCookiesInAnOutage(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, impatient)
+	planted, mine := f.Browser().Login(), f.Browser().Login()
+	r := planted.Request()
+	r.AddCookie(&http.Cookie{Name: storetest.Name, Value: mine.Cookies[storetest.Name]})
+	session, err := f.Store.Get(r, storetest.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session.Options.MaxAge = -1
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
+	f.Log.Reset()
+	if err := session.Save(r, httptest.NewRecorder()); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []*storetest.Browser{planted, mine} {
+		if !b.Load().IsNew {
+			t.Error("a session is alive")
+		}
+	}
+	f.Wire.Heal()
+	storetest.Eventually(t, "both are removed", func() bool { return len(f.Documents()) == 0 })
+}
+
+// A request saves its session twice, and between the two the visitor logs out and in
+// again, in another window. The answer, which arrives last, must not put the old cookie in
+// the place of the new one; cookies of others stay in it.
+func TestGoneWithdrawsCookie(t *testing.T) {
+	t.Parallel()
+	for name, save := range map[string]func(*mongostore.Store, *storetest.Browser, *sessions.Session, *httptest.ResponseRecorder) error{
+		"save": func(s *mongostore.Store, b *storetest.Browser, session *sessions.Session, w *httptest.ResponseRecorder) error {
+			return s.Save(b.Request(), w, session)
+		},
+		"renew": func(s *mongostore.Store, b *storetest.Browser, session *sessions.Session, w *httptest.ResponseRecorder) error {
+			return s.Renew(b.Request(), w, session)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t)
+			b := f.Browser().Login()
+			session, w := b.Load(), httptest.NewRecorder()
+			w.Header().Add("Set-Cookie", "other=1")
+			if err := f.Store.Save(b.Request(), w, session); err != nil {
+				t.Fatal(err)
+			}
+			if lines := w.Header()["Set-Cookie"]; len(lines) != 2 {
+				t.Fatalf("the first save leaves %q", lines)
+			}
+			b.Clone().Logout()
+
+			session.Values["late"] = true
+			if err := save(f.Store, b, session, w); !errors.Is(err, mongostore.ErrGone) {
+				t.Fatalf("error %v, want ErrGone", err)
+			}
+			if lines := w.Header()["Set-Cookie"]; len(lines) != 1 || lines[0] != "other=1" {
+				t.Errorf("the response sets %q", lines)
+			}
+			f.WantDocuments(0)
+
+			// The visitor can still be told to log out.
+			session.Options.MaxAge = -1
+			if err := f.Store.Save(b.Request(), w, session); err != nil {
+				t.Fatal(err)
+			}
+			if cookies := w.Result().Cookies(); len(cookies) != 2 || cookies[1].MaxAge >= 0 {
+				t.Errorf("the response sets %v", cookies)
+			}
+		})
+	}
+}
+
+// TestGoneBefore: also if Persist found it gone, or Remove has removed it, since the save.
+func TestGoneBefore(t *testing.T) {
+	t.Parallel()
+	for what, end := range map[string]func(*storetest.Fixture, *storetest.Browser, *sessions.Session){
+		"persist": func(f *storetest.Fixture, b *storetest.Browser, session *sessions.Session) {
+			b.Clone().Logout()
+			session.Values["late"] = true
+			if err := f.Store.Persist(t.Context(), session); !errors.Is(err, mongostore.ErrGone) {
+				t.Errorf("Persist: %v", err)
+			}
+		},
+		"remove": func(f *storetest.Fixture, _ *storetest.Browser, session *sessions.Session) {
+			if err := f.Store.Remove(t.Context(), session); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		f := storetest.Setup(t)
+		b := f.Browser().Login()
+		session, w := b.Load(), httptest.NewRecorder()
+		if err := f.Store.Save(b.Request(), w, session); err != nil {
+			t.Fatal(err)
+		}
+		end(f, b, session)
+		if err := f.Store.Save(b.Request(), w, session); !errors.Is(err, mongostore.ErrGone) {
+			t.Errorf("%s: Save: %v", what, err)
+		}
+		if lines := w.Header()["Set-Cookie"]; len(lines) != 0 {
+			t.Errorf("%s: %d cookies are left in the response", what, len(lines))
+		}
+		// The cookie of a logout stays there.
+		session.Options.MaxAge = -1
+		if err := f.Store.Save(b.Request(), w, session); err != nil {
+			t.Fatal(err)
+		}
+		session.Options.MaxAge = 60
+		if err := f.Store.Save(b.Request(), w, session); !errors.Is(err, mongostore.ErrGone) {
+			t.Errorf("%s: Save after the logout: %v", what, err)
+		}
+		if cookies := w.Result().Cookies(); len(cookies) != 1 || cookies[0].MaxAge >= 0 {
+			t.Errorf("%s: after a logout the response sets %v", what, cookies)
+		}
+	}
+}
+
+// TestGoneAfterLogoutAndSave: a response in which a session that was never stored was logged out,
+// and then stored after all. Whether a cookie is taken back depends on the last one only.
+func TestGoneAfterLogoutAndSave(t *testing.T) {
+	t.Parallel()
+	for _, saved := range []bool{true, false} {
+		f := storetest.Setup(t)
+		session, w := f.Browser().Load(), httptest.NewRecorder()
+		session.Options.MaxAge = -1
+		if err := f.Store.Save(f.Browser().Request(), w, session); err != nil {
+			t.Fatal(err)
+		}
+		session.Options.MaxAge = 60
+		if err := f.Store.Persist(t.Context(), session); err != nil {
+			t.Fatal(err)
+		}
+		if saved {
+			if err := f.Store.Save(f.Browser().Request(), w, session); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.Store.Revoke(t.Context(), storetest.HashOf(session.ID)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // once the database says so, then the session knows
+			session.Values["late"] = true
+			if err := f.Store.Save(f.Browser().Request(), w, session); !errors.Is(err, mongostore.ErrGone) {
+				t.Errorf("error %v, want ErrGone", err)
+			}
+			if kept := len(w.Header()["Set-Cookie"]) > 0; kept == saved {
+				t.Errorf("saved with a cookie after the logout: %t; the response sets %q", saved, w.Header()["Set-Cookie"])
+			}
+		}
+	}
+}
+
+// TestLogoutOnceMore: a middleware that saves the request's sessions once more does not put a
+// logout behind the login that followed it.
+func TestLogoutOnceMore(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	r, w := b.Request(), httptest.NewRecorder()
+	session, err := f.Store.Get(r, storetest.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session.Options.MaxAge = -1
+	if err := f.Store.Save(r, w, session); err != nil {
+		t.Fatal(err)
+	}
+	next, err := f.Store.New(f.Browser().Request(), storetest.Name) // of a visitor without a cookie
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Values["user"] = "grace"
+	if err := f.Store.Save(r, w, next); err != nil {
+		t.Fatal(err)
+	}
+	if err := sessions.Save(r, w); err != nil {
+		t.Fatal(err)
+	}
+	b.Receive(w)
+	if s := b.Load(); s.Values["user"] != "grace" {
+		t.Errorf("the browser has a session of %v", s.Values["user"])
+	}
+	f.WantDocuments(1)
+}
+
+// TestLogoutOfTwoDomains: an application that once set its cookie for a domain expires both.
+func TestLogoutOfTwoDomains(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	session, w := b.Load(), httptest.NewRecorder()
+	if err := f.Store.Save(b.Request(), w, session); err != nil {
+		t.Fatal(err)
+	}
+	session.Options.MaxAge = -1
+	for _, domain := range []string{"example.com", "", "example.com", ""} {
+		session.Options.Domain = domain
+		if err := f.Store.Save(b.Request(), w, session); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cookies := w.Result().Cookies()
+	if len(cookies) != 2 || cookies[0].Domain != "example.com" || cookies[1].Domain != "" || cookies[0].MaxAge >= 0 || cookies[1].MaxAge >= 0 {
+		t.Errorf("the response sets %v", cookies)
+	}
+	f.WantDocuments(0)
+}
+
+// TestLogoutWithoutCookie: where the cookie cannot be expired, that of the removed session is not
+// sent either.
+func TestLogoutWithoutCookie(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	session, w := b.Load(), httptest.NewRecorder()
+	if err := f.Store.Save(b.Request(), w, session); err != nil {
+		t.Fatal(err)
+	}
+	session.Options.MaxAge, session.Options.Domain = -1, "no domain;"
+	if err := f.Store.Save(b.Request(), w, session); err == nil {
+		t.Error("no error")
+	}
+	if lines := w.Header()["Set-Cookie"]; len(lines) != 0 {
+		t.Errorf("the response sets %q", lines)
+	}
+	f.WantDocuments(0)
+}
+
+// TestEndedEverywhere: of a session that has ended, however that was, a copy of the cookie is worth
+// nothing in any process, and no request that was under way brings it back.
+func TestEndedEverywhere(t *testing.T) {
+	t.Parallel()
+	for how, end := range map[string]func(*testing.T, *storetest.Fixture, *storetest.Browser){
+		"logout": func(_ *testing.T, _ *storetest.Fixture, b *storetest.Browser) { b.Logout() },
+		"Remove": func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			if err := f.Store.Remove(t.Context(), b.Load()); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"Persist with a negative MaxAge": func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			session := b.Load()
+			session.Options.MaxAge = -1
+			if err := f.Store.Persist(t.Context(), session); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"Revoke": func(t *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
+			for _, info := range storetest.SessionsOf(t, f.Store, "ada") {
+				if err := f.Store.Revoke(t.Context(), info.Key); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+		"RevokeAll": func(t *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
+			if n, err := f.Store.RevokeAll(t.Context(), "ada"); n != 1 || err != nil {
+				t.Fatalf("%d, %v", n, err)
+			}
+		},
+		"Renew, of the old ID": func(t *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
+			if _, err := b.Renew(b.Load()); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"expiry": func(t *testing.T, _ *storetest.Fixture, b *storetest.Browser) {
+			b.Clone().Do(func(s *sessions.Session) { s.Options.MaxAge = 1 })
+			storetest.Eventually(t, "the session has expired", func() bool { return b.Load().IsNew })
+		},
+		// All sessions of all users: an administrator empties the collection.
+		"deletion in the database": func(t *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
+			if _, err := f.Coll.DeleteMany(t.Context(), bson.D{}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"the collection dropped": func(t *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
+			if err := f.Coll.Drop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+			b := f.Browser().LoginAs("ada")
+			stolen, id := b.Clone(), b.Load().ID
+			f.Cfg.Client = f.Connect()
+			another := f.Open() // process, over connections of its own
+			processes := map[string]*mongostore.Store{"here": f.Store, "elsewhere": another}
+
+			underWay := map[string]*sessions.Session{}
+			for where, store := range processes {
+				stolen.Store = store
+				if underWay[where] = stolen.Load(); underWay[where].Values["user"] != "ada" {
+					t.Fatalf("%s: not logged in", where)
+				}
+			}
+			end(t, f, b)
+
+			restarted := f.Open()
+			for where, store := range map[string]*mongostore.Store{"here": f.Store, "elsewhere": another, "after a restart": restarted} {
+				stolen.Store = store
+				if s := stolen.Load(); !s.IsNew || s.ID != "" || len(s.Values) > 0 {
+					t.Errorf("%s: the copy works: %v", where, s.Values)
+				}
+				if _, err := store.Fetch(t.Context(), storetest.Name, id); !errors.Is(err, mongostore.ErrNotFound) {
+					t.Errorf("%s: Fetch: %v", where, err)
+				}
+				for _, info := range storetest.SessionsOf(t, store, "ada") {
+					if info.Key == storetest.HashOf(id) {
+						t.Errorf("%s: it is listed", where)
+					}
+				}
+			}
+			for where, session := range underWay {
+				for _, save := range []func(*sessions.Session) (*httptest.ResponseRecorder, error){stolen.Save, stolen.Renew} {
+					stolen.Store = processes[where]
+					session.Values["late"] = true
+					w, err := save(session)
+					if !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
+						t.Errorf("%s: a late request: %v, cookies %q", where, err, w.Header()["Set-Cookie"])
+					}
+				}
+				if err := processes[where].Persist(t.Context(), session); !errors.Is(err, mongostore.ErrGone) {
+					t.Errorf("%s: a late job: %v", where, err)
+				}
+			}
+			stolen.Store = restarted
+			if s := stolen.Load(); !s.IsNew {
+				t.Error("it is back")
+			}
+		})
+	}
+}
+
+// TestReauthenticationBeginsAnew: a session that is removed and begun anew, with what is to be kept, has
+// a new ID and its whole time before it; the old one is dead. (Renew keeps the time of creation.)
+func TestReauthenticationBeginsAnew(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.AbsoluteTimeout = 12 * time.Hour })
+	b := f.Browser().Login()
+	f.Age(11 * time.Hour)
+	f.Edit(storetest.SetDate("expiresAt", time.Now().Add(time.Hour)))
+	old, r, w := b.Clone(), b.Request(), httptest.NewRecorder()
+
+	session, err := f.Store.Get(r, storetest.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Store.Remove(r.Context(), session); err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := f.Store.New(r, storetest.Name)
+	if err != nil || !fresh.IsNew {
+		t.Fatalf("the session after Remove: %+v, %v", fresh, err)
+	}
+	fresh.Values["user"] = session.Values["user"]
+	if err := f.Store.Save(r, w, fresh); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(w.Header()["Set-Cookie"]); n != 1 {
+		t.Errorf("%d cookies", n)
+	}
+	b.Receive(w)
+	if s := b.Load(); s.Values["user"] != "ada" || s.ID == session.ID {
+		t.Errorf("session: %+v", s)
+	}
+	storetest.WantTime(t, f.Document(), "createdAt", time.Now())
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(12*time.Hour))
+	if !old.Load().IsNew {
+		t.Error("the old ID works")
+	}
+}
+
+// TestRemoveFails: the error is the caller's, who can try again.
+func TestRemoveFails(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	session := b.Load()
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized"), Once: true})
+	if err := f.Store.Remove(t.Context(), session); !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Errorf("error: %v", err)
+	}
+	f.WantDocuments(1)
+	if err := f.Store.Remove(t.Context(), session); err != nil {
+		t.Error(err)
+	}
+	f.WantDocuments(0)
 }

@@ -163,155 +163,6 @@ func TestRenewUnderFire(t *testing.T) {
 	}
 }
 
-// TestAbsoluteTimeout ends a session however often it is used, renewed or touched.
-func TestAbsoluteTimeout(t *testing.T) {
-	t.Parallel()
-	f := storetest.Setup(t, func(c *mongostore.Config) {
-		c.AbsoluteTimeout = 2 * time.Hour
-		c.Options = &sessions.Options{Path: "/", MaxAge: 3600}
-	})
-	b := f.Browser().Login()
-	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(time.Hour))
-
-	age := func(d time.Duration) {
-		f.Edit(bson.D{{Key: "$set", Value: bson.D{
-			{Key: "createdAt", Value: time.Now().Add(-d)}, {Key: "seenAt", Value: time.Now().Add(-30 * time.Minute)},
-		}}})
-	}
-	age(90 * time.Minute)
-	b.Do(func(*sessions.Session) {}) // a touch
-	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
-	f.Edit(storetest.SetDate("expiresAt", time.Now().Add(time.Minute)))
-	b.Do(func(s *sessions.Session) { s.Values["n"] = 1 })
-	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
-	if _, err := b.Renew(b.Load()); err != nil {
-		t.Fatal(err)
-	}
-	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
-	b.Do(func(s *sessions.Session) { s.Options.MaxAge = 30 * 24 * 3600 }) // "remember me" does not help
-	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
-
-	// Also when the timeout was set after the session was stored.
-	age(121 * time.Minute)
-	f.Edit(storetest.SetDate("expiresAt", time.Now().Add(time.Hour)))
-	if !b.Load().IsNew {
-		t.Error("a session has outlived the absolute timeout")
-	}
-	if n, err := f.Store.Count(t.Context()); n != 0 || err != nil {
-		t.Errorf("Count: %d, %v", n, err)
-	}
-}
-
-// TestConflict: with Reject the second of two changes to a key fails, and nothing of it is
-// written; different keys still merge.
-func TestConflict(t *testing.T) {
-	t.Parallel()
-	f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.Reject })
-	b := f.Browser()
-	b.Do(func(s *sessions.Session) { s.Values["a"], s.Values["b"], s.Values["list"] = 1, 1, []any{1} })
-
-	for what, changes := range map[string][2]func(*sessions.Session){
-		"same key":          {func(s *sessions.Session) { s.Values["a"] = 2 }, func(s *sessions.Session) { s.Values["a"] = 3 }},
-		"same new key":      {func(s *sessions.Session) { s.Values["n"] = 2 }, func(s *sessions.Session) { s.Values["n"] = 3 }},
-		"same value":        {func(s *sessions.Session) { s.Values["a"] = 4 }, func(s *sessions.Session) { s.Values["a"] = 4 }},
-		"change, deletion":  {func(s *sessions.Session) { s.Values["b"] = 5 }, func(s *sessions.Session) { delete(s.Values, "b") }},
-		"list of the value": {func(s *sessions.Session) { s.Values["list"] = []any{[]byte("x")} }, func(s *sessions.Session) { s.Values["list"] = 1 }},
-	} {
-		first, second := b.Load(), b.Load()
-		changes[0](first)
-		changes[1](second)
-		second.Values["other"] = what
-		if _, err := b.Save(first); err != nil {
-			t.Fatalf("%s: first save: %v", what, err)
-		}
-		before := f.Document()
-		w, err := b.Clone().Save(second)
-		if !errors.Is(err, mongostore.ErrConflict) || w.Header()["Set-Cookie"] != nil {
-			t.Errorf("%s: second save: %v", what, err)
-		}
-		if after := f.Document(); string(after) != string(before) {
-			t.Errorf("%s: a rejected save was written", what)
-		}
-	}
-
-	// Different keys, in any number of requests at once.
-	var loaded []*sessions.Session
-	for range 20 {
-		loaded = append(loaded, b.Load())
-	}
-	var wg sync.WaitGroup
-	for i, session := range loaded {
-		wg.Go(func() {
-			session.Values[i] = i
-			if _, err := b.Clone().Save(session); err != nil {
-				t.Errorf("another key: %v", err)
-			}
-		})
-	}
-	wg.Wait()
-	got := b.Load()
-	for i := range loaded {
-		if got.Values[i] != i {
-			t.Errorf("key %d is lost", i)
-		}
-	}
-
-	// What a session has not seen it cannot overwrite, also after a merge.
-	one, two := b.Load(), b.Load()
-	one.Values["x"] = 1
-	two.Values["y"] = 1
-	for _, s := range []*sessions.Session{one, two} {
-		if _, err := b.Save(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	two.Values["x"] = 2
-	if _, err := b.Save(two); !errors.Is(err, mongostore.ErrConflict) {
-		t.Errorf("a key that was merged unseen: %v", err)
-	}
-	// Its own keys it can.
-	three := b.Load()
-	for i := range 3 {
-		three.Values["mine"] = i
-		if _, err := b.Save(three); err != nil {
-			t.Errorf("save %d of one session: %v", i, err)
-		}
-	}
-
-	// A counter that handlers raise with the retry that is documented loses nothing.
-	b.Do(func(s *sessions.Session) { s.Values["counter"] = 0 })
-	for range 5 {
-		wg.Go(func() {
-			mine := b.Clone()
-			for {
-				session := mine.Load()
-				n, _ := session.Values["counter"].(int)
-				session.Values["counter"] = n + 1
-				_, err := mine.Save(session)
-				if errors.Is(err, mongostore.ErrConflict) {
-					continue
-				}
-				if err != nil {
-					t.Error(err)
-				}
-				return
-			}
-		})
-	}
-	wg.Wait()
-	if n := b.Load().Values["counter"]; n != 5 {
-		t.Errorf("counter: %v, want 5", n)
-	}
-
-	// And a logout is a logout.
-	late := b.Load()
-	b.Clone().Logout()
-	late.Values["a"] = 1
-	if _, err := b.Save(late); !errors.Is(err, mongostore.ErrGone) {
-		t.Errorf("after the logout: %v", err)
-	}
-}
-
 // TestRenewForAnotherOwner: what the former user's requests change meanwhile does not reach
 // the next one.
 func TestRenewForAnotherOwner(t *testing.T) {
@@ -493,6 +344,358 @@ func TestLateOwner(t *testing.T) {
 		}
 		if s := b.Load(); s.Values["user"] != "bob" || s.Values["n"] != 1 || f.Document().Lookup("owner").StringValue() != "bob" {
 			t.Errorf("%s: %v", how, f.Document())
+		}
+	}
+}
+
+// TestRenewalKeepsItsChange: what a renewal itself changes, it still does if another request
+// changes the key in the same way, and then a third in another, all before the renewal
+// is done.
+func TestRenewalKeepsItsChange(t *testing.T) {
+	t.Parallel()
+	for _, deletes := range []bool{true, false} {
+		f := storetest.Setup(t)
+		b := f.Browser().Login()
+		b.Clone().Do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = 1, 1 })
+		session := b.Load()
+		second := bson.D{{Key: "$unset", Value: bson.D{{Key: "values.a", Value: ""}}}}
+		if deletes {
+			delete(session.Values, "a")
+		} else {
+			session.Values["a"] = 5
+			second = bson.D{{Key: "$set", Value: bson.D{{Key: "values.a", Value: 5}}}}
+		}
+		third := bson.D{{Key: "$set", Value: bson.D{{Key: "values.a", Value: 9}, {Key: "values.b", Value: 9}}}}
+
+		// Both come from another process, before the renewal marks the old document,
+		// and before it has brought the first of them into the new one.
+		seen, marks, brings := make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+		f.Wire.On("update", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: marks})
+		done := make(chan error, 1)
+		go func() {
+			_, err := b.Renew(session)
+			done <- err
+		}()
+		<-seen
+		raise := bson.E{Key: "$inc", Value: bson.D{{Key: "rev", Value: 1}}}
+		old := bson.D{{Key: "_id", Value: storetest.HashOf(session.ID)}}
+		if _, err := f.Coll.UpdateOne(t.Context(), old, append(second, raise)); err != nil {
+			t.Fatal(err)
+		}
+		f.Wire.On("update", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: brings})
+		close(marks)
+		<-seen
+		if _, err := f.Coll.UpdateOne(t.Context(), old, append(third, raise)); err != nil {
+			t.Fatal(err)
+		}
+		close(brings)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+
+		for what, s := range map[string]*sessions.Session{"afterwards": session, "stored": b.Load()} {
+			a, found := s.Values["a"]
+			if deletes && found || !deletes && a != 5 {
+				t.Errorf("%s: a is %v, %t", what, a, found)
+			}
+			if s.Values["b"] != 9 {
+				t.Errorf("%s: b is %v", what, s.Values["b"])
+			}
+		}
+		f.WantDocuments(1)
+	}
+}
+
+// TestRenewalKeepsItsOwner: a login by renewal stays that user's session, whoever else
+// logs in meanwhile.
+func TestRenewalKeepsItsOwner(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "uid" })
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) { s.Values["cart"] = 1 })
+	other, session := b.Clone(), b.Load()
+	session.Values["uid"] = 42
+	seen, marks, brings := make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	f.Wire.On("update", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: marks})
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.Renew(session)
+		done <- err
+	}()
+	<-seen
+	other.Do(func(s *sessions.Session) { s.Values["uid"] = 42 })
+	f.Wire.On("update", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: brings})
+	close(marks)
+	<-seen
+	other.Do(func(s *sessions.Session) { s.Values["uid"] = 43 })
+	close(brings)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := b.Load().Values["uid"]; got != 42 || session.Values["uid"] != 42 {
+		t.Errorf("uid is %v in the database, %v in the session", got, session.Values["uid"])
+	}
+	if owner := f.Document().Lookup("owner").AsInt64(); owner != 42 {
+		t.Errorf("the owner is %d", owner)
+	}
+}
+
+// Histories that the model taught: each is what one of its failures shrank to, over the store as
+// it was, or with a mistake made on purpose.
+
+// TestRenewalLearnsMaxAge: another request has chosen "remember me"; the cookie of a renewal says
+// so too, or the visitor would be forgotten with the browser's end.
+func TestRenewalLearnsMaxAge(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Options = &sessions.Options{Path: "/"} })
+	b := f.Browser().Login()
+	held := b.Load()
+	b.Clone().Do(func(s *sessions.Session) { s.Options.MaxAge = 7200 })
+	w, err := b.Renew(held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookies := w.Result().Cookies()
+	if len(cookies) != 1 || cookies[0].MaxAge != 7200 || held.Options.MaxAge != 7200 {
+		t.Errorf("cookies %v, of a session with MaxAge %d", cookies, held.Options.MaxAge)
+	}
+	if s := b.Load(); s.IsNew || s.Options.MaxAge != 7200 {
+		t.Errorf("new: %t, MaxAge %d", s.IsNew, s.Options.MaxAge)
+	}
+}
+
+// TestRenewalLearnsOwner: another request has taken the user out of the session, or put one in; the
+// renewed session is nobody else's.
+func TestRenewalLearnsOwner(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ before, then any }{{1, nil}, {1, 2}, {nil, 2}, {1, ""}} {
+		f := storetest.SetupOwners(t)
+		put := func(user any) func(*sessions.Session) {
+			return func(s *sessions.Session) {
+				delete(s.Values, "user")
+				if user != nil {
+					s.Values["user"] = user
+				}
+			}
+		}
+		b := f.Browser()
+		b.Do(put(row.before))
+		held := b.Load()
+		b.Clone().Do(put(row.then))
+		if _, err := b.Renew(held); err != nil {
+			t.Fatal(err)
+		}
+		owner, ok := f.Document().Lookup("owner").AsInt64OK()
+		if want, owned := row.then.(int); ok != owned || int(owner) != want || held.Values["user"] != row.then {
+			t.Errorf("%v, then %v: the owner is %d (%t), of a session of %v", row.before, row.then, owner, ok, held.Values["user"])
+		}
+	}
+}
+
+// TestRenewalCarriesDeletion: what another request has deleted does not come back under the new ID.
+func TestRenewalCarriesDeletion(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	b.Do(func(s *sessions.Session) { s.Values["voucher"] = "once" })
+	held := b.Load()
+	b.Clone().Do(func(s *sessions.Session) { delete(s.Values, "voucher") })
+	if _, err := b.Renew(held); err != nil {
+		t.Fatal(err)
+	}
+	if _, kept := held.Values["voucher"]; kept || b.Load().Values["voucher"] != nil {
+		t.Errorf("the session holds %v, and %v once loaded", held.Values, b.Load().Values)
+	}
+}
+
+// TestLogoutThenFailingRenewal: a renewal that cannot tell whether the session is still there
+// does not bring it back.
+func TestLogoutThenFailingRenewal(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"update", "delete"} {
+		for _, kind := range []int{storetest.Refuse, storetest.LoseAnswer} {
+			f := storetest.Setup(t, impatient)
+			b := f.Browser().Login()
+			session := b.Load()
+			b.Clone().Logout()
+			f.Wire.On(command, storetest.Rule{Kind: kind, Once: true})
+			w, err := b.Renew(session)
+			if err == nil || w.Header()["Set-Cookie"] != nil {
+				t.Errorf("%s: error %v, cookie %q", command, err, w.Header()["Set-Cookie"])
+			}
+			if !b.Load().IsNew {
+				t.Errorf("%s: the session is back", command)
+			}
+			f.Wire.Heal()
+			storetest.Eventually(t, "nothing is left", func() bool { return len(f.Documents()) == 0 })
+		}
+	}
+}
+
+// TestPendingLogoutAndRenewal: a logout whose deletion has yet to succeed is not undone by
+// a renewal that was under way.
+func TestPendingLogoutAndRenewal(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Timeout = 10 * time.Second })
+	b := f.Browser().Login()
+	session := b.Load()
+	seen, gate := make(chan struct{}, 1), make(chan struct{})
+	f.Wire.On("insert", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: gate})
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown")})
+	renewer := b.Clone()
+	done := make(chan error)
+	go func() {
+		_, err := renewer.Renew(session)
+		done <- err
+	}()
+	<-seen
+	b.Logout()
+	f.Wire.Heal()
+	close(gate)
+	if err := <-done; !errors.Is(err, mongostore.ErrGone) {
+		t.Errorf("the renewal: %v", err)
+	}
+	storetest.Eventually(t, "nothing is left", func() bool { return len(f.Documents()) == 0 })
+	if !renewer.Load().IsNew {
+		t.Error("the session is back")
+	}
+}
+
+// TestRenewalAnswersLost: of the steps of a renewal any one's answer may be lost; what
+// is reported is true, and one document is left.
+func TestRenewalAnswersLost(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"insert", "update", "delete"} {
+		f := storetest.Setup(t, impatient)
+		b := f.Browser().Login()
+		old := b.Clone()
+		session := b.Load()
+		f.Wire.On(command, storetest.Rule{Kind: storetest.LoseAnswer, Once: true})
+		_, err := b.Renew(session)
+		if s := b.Load(); s.Values["user"] != "ada" {
+			t.Errorf("%s: the session is lost: %v", command, s.Values)
+		}
+		if works := !old.Load().IsNew; works == (err == nil) {
+			t.Errorf("%s: error %v, the old ID works: %t", command, err, works)
+		}
+		storetest.Eventually(t, "one document is left", func() bool { return len(f.Documents()) == 1 })
+		if s := b.Load(); s.Values["user"] != "ada" {
+			t.Errorf("%s: the session is lost: %v", command, s.Values)
+		}
+	}
+}
+
+// TestMoves: of moves at once one wins, a logout is not undone by one, and a change made
+// meanwhile is carried over.
+func TestMoves(t *testing.T) {
+	t.Parallel()
+	t.Run("two at once", func(t *testing.T) {
+		t.Parallel()
+		for range 10 {
+			f := storetest.Setup(t)
+			b := f.Browser().Login()
+			const movers = 4
+			var wg sync.WaitGroup
+			var mu sync.Mutex
+			won := 0
+			var loaded []*sessions.Session // all before the first moves
+			for range movers {
+				loaded = append(loaded, b.Load())
+			}
+			for _, session := range loaded {
+				session.ID = ""
+				wg.Go(func() {
+					_, err := b.Clone().Save(session)
+					mu.Lock()
+					defer mu.Unlock()
+					switch {
+					case err == nil:
+						won++
+					case !errors.Is(err, mongostore.ErrGone):
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			if won != 1 {
+				t.Errorf("%d moves won, want 1", won)
+			}
+			f.WantDocuments(1)
+			if !b.Load().IsNew {
+				t.Error("the old ID still works")
+			}
+		}
+	})
+	t.Run("after a logout", func(t *testing.T) {
+		t.Parallel()
+		f := storetest.Setup(t)
+		b := f.Browser().Login()
+		session := b.Load()
+		b.Clone().Logout()
+		session.ID = ""
+		if w, err := b.Save(session); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
+			t.Errorf("error: %v", err)
+		}
+		f.WantDocuments(0)
+	})
+	t.Run("with a change meanwhile", func(t *testing.T) {
+		t.Parallel()
+		f := storetest.Setup(t)
+		b := f.Browser()
+		b.Do(func(s *sessions.Session) {
+			s.Values["user"], s.Values["dropped"], s.Values["ours"], s.Values["both"] = "ada", 1, 1, 1
+		})
+		session := b.Load()
+		b.Clone().Do(func(s *sessions.Session) {
+			s.Values["theirs"], s.Values["both"] = 2, 2
+			delete(s.Values, "dropped")
+		})
+		session.ID, session.Values["ours"], session.Values["both"] = "", 3, 3
+		if _, err := b.Save(session); err != nil {
+			t.Fatal(err)
+		}
+		f.WantDocuments(1)
+		for _, s := range []*sessions.Session{session, b.Load()} {
+			if v := s.Values; len(v) != 4 || v["user"] != "ada" || v["theirs"] != 2 || v["ours"] != 3 || v["both"] != 3 {
+				t.Errorf("values: %v", v)
+			}
+		}
+		// The session in hand is up to date, too.
+		f.Log.Reset()
+		if _, err := b.Save(session); err != nil {
+			t.Fatal(err)
+		}
+		f.WantCommands()
+	})
+	for _, command := range []string{"insert", "delete"} {
+		for what, r := range map[string]storetest.Rule{
+			"refused":     {Kind: storetest.Answer, Reply: storetest.Refusal(10107, "NotWritablePrimary"), Once: true},
+			"cut":         {Kind: storetest.Refuse, Once: true},
+			"answer lost": {Kind: storetest.LoseAnswer, Once: true},
+		} {
+			t.Run(command+" "+what, func(t *testing.T) {
+				t.Parallel()
+				f := storetest.Setup(t, func(c *mongostore.Config) { c.Timeout = 2 * time.Second })
+				b := f.Browser().Login()
+				old := b.Clone()
+				session := b.Load()
+				session.ID = ""
+				f.Wire.On(command, r)
+				_, err := b.Save(session)
+				if err == nil && !old.Load().IsNew {
+					t.Error("success was reported, and the old ID works")
+				}
+				if err != nil && errors.Is(err, mongostore.ErrGone) {
+					t.Errorf("error: %v", err)
+				}
+				// Whichever cookie the visitor has, the session is not lost.
+				if s := b.Load(); s.Values["user"] != "ada" {
+					t.Errorf("after %v the session is %v", err, s.Values)
+				}
+				if command == "delete" {
+					storetest.Eventually(t, "the old document is removed", func() bool { return len(f.Documents()) == 1 })
+				}
+			})
 		}
 	}
 }

@@ -9,15 +9,25 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/mongostore/mongostore"
 	"github.com/mongostore/mongostore/internal/storetest"
 )
+
+func unacknowledged(t *testing.T, f *storetest.Fixture) *mongo.Collection {
+	t.Helper()
+	return f.Connect().Database(f.Coll.Database().Name()).
+		Collection(f.Coll.Name(), options.Collection().SetWriteConcern(writeconcern.Unacknowledged()))
+}
 
 // TestSaving: for each state of a session, what Save returns, what it sends, what cookie it sets
 // and what the database holds then.
@@ -668,4 +678,401 @@ func TestBadInput(t *testing.T) {
 		t.Errorf("cookies set: %q", w.Header()["Set-Cookie"])
 	}
 	f.WantDocuments(0)
+}
+
+// TestPersistNew makes a session that a cookie can be given to later.
+func TestPersistNew(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	session := sessions.NewSession(f.Store, storetest.Name)
+	session.Options = nil
+	session.Values["user"] = "ada"
+	if err := f.Store.Persist(t.Context(), session); err != nil || session.ID == "" {
+		t.Fatalf("ID %q, %v", session.ID, err)
+	}
+	b := f.Browser()
+	if _, err := b.Save(session); err != nil {
+		t.Fatal(err)
+	}
+	if s := b.Load(); s.Values["user"] != "ada" || s.ID != session.ID {
+		t.Errorf("session: %+v", s)
+	}
+	session.Options = &sessions.Options{MaxAge: -1}
+	if err := f.Store.Persist(t.Context(), session); err != nil {
+		t.Error(err)
+	}
+	f.WantDocuments(0)
+
+	if err := f.Store.Persist(t.Context(), nil); err == nil {
+		t.Error("nil: no error")
+	}
+	if err := f.Store.Remove(t.Context(), nil); err == nil {
+		t.Error("nil: no error")
+	}
+	if err := f.Store.Remove(t.Context(), f.Browser().Load()); err != nil {
+		t.Errorf("Remove of a new session: %v", err)
+	}
+	// What was removed by ID alone does not come back.
+	c := f.Browser().Login()
+	foreign := sessions.NewSession(f.Store, storetest.Name)
+	foreign.ID, foreign.Options = c.Load().ID, nil
+	if err := f.Store.Remove(t.Context(), foreign); err != nil || !c.Load().IsNew {
+		t.Errorf("Remove by ID: %v", err)
+	}
+	if err := f.Store.Persist(t.Context(), foreign); !errors.Is(err, mongostore.ErrGone) {
+		t.Errorf("Persist of what was removed: %v", err)
+	}
+	if err := f.Store.Persist(t.Context(), sessions.NewSession(f.Store, "a b")); err == nil {
+		t.Error("unusable name: no error")
+	}
+	f.WantDocuments(0)
+}
+
+// TestConflictAfterMerge: a save under Reject that others' changes did not stand in the way of has
+// not shown them to its session; a change of the same key is a conflict still.
+func TestConflictAfterMerge(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.Reject })
+	b := f.Browser().Login()
+	held := b.Load()
+	b.Do(func(s *sessions.Session) { s.Values["theirs"] = 1 })
+	held.Values["ours"] = 1
+	if _, err := b.Save(held); err != nil {
+		t.Fatal(err)
+	}
+	held.Values["theirs"] = 2
+	if _, err := b.Save(held); !errors.Is(err, mongostore.ErrConflict) {
+		t.Errorf("error: %v", err)
+	}
+	if s := b.Load(); s.Values["theirs"] != 1 || s.Values["ours"] != 1 {
+		t.Errorf("stored: %v", s.Values)
+	}
+}
+
+// TestConflict: with Reject the second of two changes to a key fails, and nothing of it is
+// written; different keys still merge.
+func TestConflict(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.Reject })
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) { s.Values["a"], s.Values["b"], s.Values["list"] = 1, 1, []any{1} })
+
+	for what, changes := range map[string][2]func(*sessions.Session){
+		"same key":          {func(s *sessions.Session) { s.Values["a"] = 2 }, func(s *sessions.Session) { s.Values["a"] = 3 }},
+		"same new key":      {func(s *sessions.Session) { s.Values["n"] = 2 }, func(s *sessions.Session) { s.Values["n"] = 3 }},
+		"same value":        {func(s *sessions.Session) { s.Values["a"] = 4 }, func(s *sessions.Session) { s.Values["a"] = 4 }},
+		"change, deletion":  {func(s *sessions.Session) { s.Values["b"] = 5 }, func(s *sessions.Session) { delete(s.Values, "b") }},
+		"list of the value": {func(s *sessions.Session) { s.Values["list"] = []any{[]byte("x")} }, func(s *sessions.Session) { s.Values["list"] = 1 }},
+	} {
+		first, second := b.Load(), b.Load()
+		changes[0](first)
+		changes[1](second)
+		second.Values["other"] = what
+		if _, err := b.Save(first); err != nil {
+			t.Fatalf("%s: first save: %v", what, err)
+		}
+		before := f.Document()
+		w, err := b.Clone().Save(second)
+		if !errors.Is(err, mongostore.ErrConflict) || w.Header()["Set-Cookie"] != nil {
+			t.Errorf("%s: second save: %v", what, err)
+		}
+		if after := f.Document(); string(after) != string(before) {
+			t.Errorf("%s: a rejected save was written", what)
+		}
+	}
+
+	// Different keys, in any number of requests at once.
+	var loaded []*sessions.Session
+	for range 20 {
+		loaded = append(loaded, b.Load())
+	}
+	var wg sync.WaitGroup
+	for i, session := range loaded {
+		wg.Go(func() {
+			session.Values[i] = i
+			if _, err := b.Clone().Save(session); err != nil {
+				t.Errorf("another key: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	got := b.Load()
+	for i := range loaded {
+		if got.Values[i] != i {
+			t.Errorf("key %d is lost", i)
+		}
+	}
+
+	// What a session has not seen it cannot overwrite, also after a merge.
+	one, two := b.Load(), b.Load()
+	one.Values["x"] = 1
+	two.Values["y"] = 1
+	for _, s := range []*sessions.Session{one, two} {
+		if _, err := b.Save(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	two.Values["x"] = 2
+	if _, err := b.Save(two); !errors.Is(err, mongostore.ErrConflict) {
+		t.Errorf("a key that was merged unseen: %v", err)
+	}
+	// Its own keys it can.
+	three := b.Load()
+	for i := range 3 {
+		three.Values["mine"] = i
+		if _, err := b.Save(three); err != nil {
+			t.Errorf("save %d of one session: %v", i, err)
+		}
+	}
+
+	// A counter that handlers raise with the retry that is documented loses nothing.
+	b.Do(func(s *sessions.Session) { s.Values["counter"] = 0 })
+	for range 5 {
+		wg.Go(func() {
+			mine := b.Clone()
+			for {
+				session := mine.Load()
+				n, _ := session.Values["counter"].(int)
+				session.Values["counter"] = n + 1
+				_, err := mine.Save(session)
+				if errors.Is(err, mongostore.ErrConflict) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+		})
+	}
+	wg.Wait()
+	if n := b.Load().Values["counter"]; n != 5 {
+		t.Errorf("counter: %v, want 5", n)
+	}
+
+	// And a logout is a logout.
+	late := b.Load()
+	b.Clone().Logout()
+	late.Values["a"] = 1
+	if _, err := b.Save(late); !errors.Is(err, mongostore.ErrGone) {
+		t.Errorf("after the logout: %v", err)
+	}
+}
+
+// TestConflictWithItself: under Reject, a save whose answer was lost and that is repeated by
+// the application either succeeds or is a conflict; what it saved is there.
+func TestConflictWithItself(t *testing.T) {
+	t.Parallel()
+	for _, set := range []string{"", "rs"} {
+		f, s := storetest.SetupScripted(t, set, func(c *mongostore.Config) { c.OnConflict = mongostore.Reject })
+		b := f.Browser().Login()
+		b.Store = f.OpenWith(storetest.Soon)
+		var session *sessions.Session
+		storetest.Eventually(t, "the session can be loaded", func() (ok bool) {
+			var err error
+			session, err = b.Store.New(b.Request(), storetest.Name)
+			return err == nil
+		})
+		session.Values["n"] = 2
+		gate := make(chan struct{})
+		s.On("update", storetest.Line{Apply: true, Once: true, Gate: gate})
+		if _, err := b.Save(session); !errors.Is(err, mongostore.ErrUnavailable) {
+			t.Fatalf("first save: %v", err)
+		}
+		close(gate)
+		var err error
+		storetest.Eventually(t, "it can be saved again", func() bool {
+			_, err = b.Save(session)
+			return !errors.Is(err, mongostore.ErrUnavailable)
+		})
+		if !errors.Is(err, mongostore.ErrConflict) {
+			t.Errorf("second save: %v", err)
+		}
+		b.Store = f.Store
+		if s := b.Load(); s.Values["n"] != 2 {
+			t.Errorf("values: %v", s.Values)
+		}
+	}
+}
+
+// TestApplicationsTransaction: the store's work is no part of a transaction, or of a driver's
+// session, that the application has in its context.
+func TestApplicationsTransaction(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, impatient)
+	b := f.Browser().Login()
+	session := b.Load()
+	driverSession, err := f.Cfg.Client.StartSession()
+	if err != nil {
+		t.Skip("needs a server with sessions:", err)
+	}
+	r := b.Request()
+	r = r.WithContext(mongo.NewSessionContext(r.Context(), driverSession))
+	session.Options.MaxAge = -1
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown")})
+	if err := f.Store.Save(r, httptest.NewRecorder(), session); err != nil {
+		t.Fatal(err)
+	}
+	driverSession.EndSession(context.WithoutCancel(t.Context()))
+	f.Wire.Heal()
+	storetest.Eventually(t, "the session is removed", func() bool { return len(f.Documents()) == 0 })
+}
+
+// TestMaxSizeLowered: sessions from before are no larger for being left alone.
+func TestMaxSizeLowered(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) { s.Values["a"] = strings.Repeat("x", 5000) })
+	f.Cfg.MaxSize = 1000
+	b.Store = f.Open()
+	if _, err := b.Save(b.Load()); err != nil {
+		t.Errorf("unchanged: %v", err)
+	}
+	session := b.Load()
+	session.Values["b"] = 1
+	if _, err := b.Save(session); !errors.Is(err, mongostore.ErrTooLarge) {
+		t.Errorf("changed: %v", err)
+	}
+	session = b.Load()
+	delete(session.Values, "a")
+	if _, err := b.Save(session); err != nil {
+		t.Errorf("made smaller: %v", err)
+	}
+}
+
+// TestSkipEmpty: bots make no documents, if the application wants so.
+func TestSkipEmpty(t *testing.T) {
+	t.Parallel()
+	for _, skip := range []bool{false, true} {
+		f := storetest.Setup(t, func(c *mongostore.Config) { c.SkipEmpty = skip })
+		b := f.Browser()
+		w, err := b.Save(b.Load())
+		if err != nil {
+			t.Error(err)
+		}
+		if stored := len(f.Documents()) == 1; stored == skip || (w.Header()["Set-Cookie"] == nil) != skip {
+			t.Errorf("SkipEmpty %t: stored %t, cookie %q", skip, stored, w.Header()["Set-Cookie"])
+		}
+		b = f.Browser().Login()
+		b.Do(func(s *sessions.Session) { clear(s.Values) }) // stored once, it is kept
+		if b.Load().IsNew {
+			t.Errorf("SkipEmpty %t: a stored session is lost when it is emptied", skip)
+		}
+	}
+}
+
+// TestInsertAnswerLost: a save that is repeated, since the first one's answer did not come,
+// makes no second document.
+func TestInsertAnswerLost(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	session := b.Load()
+	session.Values["n"] = 1
+	f.Wire.On("insert", storetest.Rule{Kind: storetest.LoseAnswer, Once: true})
+	w, err := b.Save(session)
+	// With retryable writes the driver has already repeated it.
+	if err != nil {
+		if w.Header()["Set-Cookie"] != nil {
+			t.Error("a cookie for what may not be stored")
+		}
+		session.Values["n"] = 2
+		if _, err := b.Save(session); err != nil {
+			t.Fatal(err)
+		}
+		if s := b.Load(); s.Values["n"] != 2 {
+			t.Errorf("values: %v", s.Values)
+		}
+	}
+	storetest.Eventually(t, "one document is left", func() bool { return len(f.Documents()) == 1 })
+	b.Logout()
+	f.WantDocuments(0)
+}
+
+// TestLateInsert: an insert that was given up, and arrives after all, does not bring back the
+// session that was stored and logged out in the meantime.
+func TestLateInsert(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Timeout = time.Second })
+	b := f.Browser()
+	session := b.Load()
+	seen, gate := make(chan struct{}, 1), make(chan struct{})
+	f.Wire.On("insert", storetest.Rule{Kind: storetest.Late, Once: true, Seen: seen, Gate: gate})
+	if _, err := b.Save(session); !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Fatalf("first save: %v", err)
+	}
+	if _, err := b.Save(session); err != nil {
+		t.Fatalf("second save: %v", err)
+	}
+	stolen := b.Clone()
+	b.Logout()
+	close(gate)
+	<-seen // delivered
+	if !stolen.Load().IsNew {
+		t.Error("the session is alive")
+	}
+}
+
+// TestUnacknowledged: a collection whose writes are not acknowledged cannot hold a promise.
+func TestUnacknowledged(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	store, err := mongostore.New(unacknowledged(t, f), storetest.SigningKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close(context.WithoutCancel(t.Context())) })
+	r, w := httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder()
+	session, err := store.Get(r, storetest.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session.Save(r, w); err == nil || !strings.Contains(err.Error(), "unacknowledged") {
+		t.Errorf("error: %v", err)
+	}
+	if w.Header()["Set-Cookie"] != nil {
+		t.Error("a cookie is set")
+	}
+}
+
+// TestMergeOfDeletions: a key that one request deletes and another leaves alone is gone.
+func TestMergeOfDeletions(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Do(func(s *sessions.Session) { s.Values["a"], s.Values["b"] = 1, 1 })
+	first, second := b.Load(), b.Load()
+	delete(first.Values, "a")
+	second.Values["b"] = 2
+	for _, s := range []*sessions.Session{first, second} {
+		if _, err := b.Save(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := bson.D{{Key: "b", Value: int32(2)}}
+	if got := decoded(t, f.Document().Lookup("values")); len(got) != 1 || got[0] != want[0] {
+		t.Errorf("values: %v, want %v", got, want)
+	}
+}
+
+// TestRepetitionRefused: when an insert was carried out, its answer lost, and the
+// driver's repetition of it refused, the document that nobody knows of is removed.
+func TestRepetitionRefused(t *testing.T) {
+	t.Parallel()
+	f, s := storetest.SetupScripted(t, "rs")
+	f.Store = f.OpenWith(storetest.Soon)
+	b := f.Browser()
+	session := b.Load()
+	s.On("insert", storetest.Line{Apply: true, Cut: true, Then: &storetest.Line{Reply: storetest.NotPrimary}})
+	if w, err := b.Save(session); !errors.Is(err, mongostore.ErrUnavailable) || w.Header()["Set-Cookie"] != nil {
+		t.Fatalf("first save: %v", err)
+	}
+	s.Heal()
+	storetest.Eventually(t, "nothing is left of it", func() bool { return len(f.Documents()) == 0 })
+	storetest.Eventually(t, "it can be saved", func() bool {
+		_, err := b.Save(session)
+		return err == nil
+	})
+	storetest.Eventually(t, "there is one document", func() bool { return len(f.Documents()) == 1 })
 }

@@ -6,28 +6,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
-	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/mongostore/mongostore"
 	"github.com/mongostore/mongostore/internal/storetest"
 )
-
-func unacknowledged(t *testing.T, f *storetest.Fixture) *mongo.Collection {
-	t.Helper()
-	return f.Connect().Database(f.Coll.Database().Name()).
-		Collection(f.Coll.Name(), options.Collection().SetWriteConcern(writeconcern.Unacknowledged()))
-}
 
 // TestRefusedAtConstruction: what cannot work is found before it is used.
 func TestRefusedAtConstruction(t *testing.T) {
@@ -106,35 +94,6 @@ func TestShortKey(t *testing.T) {
 	}
 }
 
-// TestNewIsSilent: New does no I/O, and nothing has to exist.
-func TestNewIsSilent(t *testing.T) {
-	t.Parallel()
-	f := storetest.Setup(t)
-	client := f.Connect()
-	f.Wire.RefuseAll()
-	store, err := mongostore.New(client.Database(f.Coll.Database().Name()).Collection(f.Coll.Name()), storetest.SigningKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.WantCommands()
-	f.Wire.Heal()
-	b := f.Browser()
-	b.Store = store
-	if s := b.Login().Load(); s.Values["user"] != "ada" {
-		t.Errorf("values: %v", s.Values)
-	}
-	// The client is the application's.
-	if err := store.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if err := store.Close(t.Context()); err != nil {
-		t.Errorf("a second Close: %v", err)
-	}
-	if err := client.Ping(t.Context(), nil); err != nil {
-		t.Errorf("after Close the application's client: %v", err)
-	}
-}
-
 // TestOpenURI: with a URI, the store connects and disconnects.
 func TestOpenURI(t *testing.T) {
 	t.Parallel()
@@ -198,38 +157,6 @@ func TestOpenAddress(t *testing.T) {
 	}
 }
 
-// TestOpenUnreachable fails in time.
-func TestOpenUnreachable(t *testing.T) {
-	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	silent := listener.Addr().String() // accepts, by the kernel, and says nothing
-	t.Cleanup(func() { _ = listener.Close() })
-	for _, address := range []string{silent, "127.0.0.1:1"} {
-		start := time.Now()
-		cfg := mongostore.Config{URI: "mongodb://me:secret@" + address, Database: "d", Timeout: 300 * time.Millisecond}
-		s, err := mongostore.Open(t.Context(), cfg, storetest.SigningKey)
-		if !errors.Is(err, mongostore.ErrUnavailable) || s != nil || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: %v, %v", address, s, err)
-		}
-		if d := time.Since(start); d > 10*time.Second {
-			t.Errorf("%s: took %v", address, d)
-		}
-	}
-	// The caller's own deadline counts instead of the store's.
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	start := time.Now()
-	if _, err := mongostore.Open(ctx, mongostore.Config{URI: "mongodb://" + silent, Database: "d", Timeout: time.Hour}, storetest.SigningKey); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("error: %v", err)
-	}
-	if d := time.Since(start); d > 10*time.Second {
-		t.Errorf("took %v", d)
-	}
-}
-
 // TestConfigIsCopied: what the caller does with its options and keys later is no matter.
 func TestConfigIsCopied(t *testing.T) {
 	t.Parallel()
@@ -247,86 +174,5 @@ func TestConfigIsCopied(t *testing.T) {
 	own.MaxAge = -1
 	if s := b.Load(); s.IsNew || s.Options.MaxAge != 60 {
 		t.Errorf("new %t, MaxAge %d", s.IsNew, s.Options.MaxAge)
-	}
-}
-
-// TestReadsGoToThePrimary, whatever the application's collection prefers.
-func TestReadsGoToThePrimary(t *testing.T) {
-	t.Parallel()
-	if s := storetest.Server(t); strings.HasSuffix(s.Description, ", standalone") {
-		t.Skipf("needs a replica set, where reads can go elsewhere; this is %s", s.Description)
-	}
-	f := storetest.Setup(t)
-	b := f.Browser().Login()
-	coll := f.Cfg.Client.Database(f.Cfg.Database).
-		Collection(f.Cfg.Collection, options.Collection().SetReadPreference(readpref.Secondary()))
-	store, err := mongostore.New(coll, storetest.SigningKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Store = store
-	f.Log.Reset()
-	if s := b.Load(); s.Values["user"] != "ada" {
-		t.Errorf("values: %v", s.Values)
-	}
-	_, commands := f.Log.Take()
-	for _, c := range commands {
-		// A direct connection asks for primaryPreferred in the place of primary.
-		if v, err := c.LookupErr("$readPreference", "mode"); err == nil && !strings.HasPrefix(v.StringValue(), "primary") {
-			t.Errorf("read preference %v", v)
-		}
-	}
-}
-
-// TestSameNameInTwoStores: gorilla's registry knows sessions by name alone, so the later store
-// gets the session of the earlier one; it stores it as its own.
-func TestSameNameInTwoStores(t *testing.T) {
-	t.Parallel()
-	one, two := storetest.Setup(t), storetest.Setup(t)
-	r, w := one.Browser().Request(), httptest.NewRecorder()
-	first, err := one.Store.Get(r, storetest.Name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first.Values["a"] = 1
-	second, err := two.Store.Get(r, storetest.Name)
-	if err != nil || second != first {
-		t.Fatalf("the registry has given another session: %v", err)
-	}
-	if err := sessions.Save(r, w); err != nil {
-		t.Fatal(err)
-	}
-	one.WantDocuments(0)
-	two.WantDocuments(1)
-}
-
-// TestManySessionsInOneRequest: names and stores do not mix.
-func TestManySessionsInOneRequest(t *testing.T) {
-	t.Parallel()
-	one, two := storetest.Setup(t), storetest.Setup(t)
-	b := one.Browser()
-	r, w := b.Request(), httptest.NewRecorder()
-	for store, names := range map[*mongostore.Store][]string{one.Store: {"a", "b"}, two.Store: {"c"}} {
-		for _, n := range names {
-			s, err := store.Get(r, n)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.Values["name"] = n
-		}
-	}
-	if err := sessions.Save(r, w); err != nil {
-		t.Fatal(err)
-	}
-	b.Receive(w)
-	one.WantDocuments(2)
-	two.WantDocuments(1)
-	r = b.Request()
-	for store, names := range map[*mongostore.Store][]string{one.Store: {"a", "b"}, two.Store: {"c"}} {
-		for _, n := range names {
-			if s, err := store.Get(r, n); err != nil || s.Values["name"] != n {
-				t.Errorf("%s: %v, %v", n, s.Values, err)
-			}
-		}
 	}
 }
