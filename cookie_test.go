@@ -833,7 +833,7 @@ func TestRandomIDs(t *testing.T) {
 		t.Errorf("the bytes' chi-squared is %.0f, want about 255", chi)
 	}
 
-	for path, file := range storetest.SourceFiles(t, false) {
+	for path, file := range storetest.SourceFiles(t, ".", false) {
 		for _, spec := range file.Imports {
 			if strings.HasPrefix(spec.Path.Value, `"math/rand`) {
 				t.Errorf("%s imports %s", path, spec.Path.Value)

@@ -399,7 +399,7 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 func packageTexts(t *testing.T) map[string]bool {
 	t.Helper()
 	texts := map[string]bool{}
-	for _, file := range storetest.SourceFiles(t, false) {
+	for _, file := range storetest.SourceFiles(t, ".", false) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			lit, ok := n.(*ast.BasicLit)
 			if !ok || lit.Kind != token.STRING {

@@ -90,6 +90,15 @@ func NeedsMongoDB(t testing.TB, what string) {
 	}
 }
 
+// NeedsRepository skips a test that looks at more of the repository than the root module, if
+// the rest is absent.
+func NeedsRepository(t testing.TB) {
+	t.Helper()
+	if err := testserver.Check(); err != nil {
+		t.Skip("needs the whole repository: ", err)
+	}
+}
+
 // collections counts the collections that tests have asked for.
 var collections atomic.Int64
 

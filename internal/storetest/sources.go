@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-// SourceFiles parses the Go files of the working directory by their names: the tests among
+// SourceFiles parses the Go files of a folder and returns them by their paths: the tests among
 // them, or the others.
-func SourceFiles(t testing.TB, tests bool) map[string]*ast.File {
+func SourceFiles(t testing.TB, dir string, tests bool) map[string]*ast.File {
 	t.Helper()
-	paths, err := filepath.Glob("*.go")
+	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,10 +26,10 @@ func SourceFiles(t testing.TB, tests bool) map[string]*ast.File {
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[path] = file
+		files[filepath.ToSlash(path)] = file
 	}
 	if len(files) == 0 {
-		t.Fatal("no sources")
+		t.Fatal("no sources in ", dir)
 	}
 	return files
 }

@@ -1,4 +1,4 @@
-package mongostore_test
+package docs_test
 
 import (
 	"context"
@@ -1083,7 +1083,7 @@ func checkPage(t *testing.T, file, want string) {
 	}
 	got, err := os.ReadFile(path)
 	if err != nil || string(got) != want {
-		t.Errorf("%s is not what the test has seen: go test -run '^%s$' -update . (%v)", path, t.Name(), err)
+		t.Errorf("%s is not what the test has seen: go test ./docs -run '^%s$' -update (%v)", path, t.Name(), err)
 	}
 }
 
@@ -1091,7 +1091,7 @@ func checkPage(t *testing.T, file, want string) {
 
 const pageHead = `# What happens when the database fails
 
-<!-- Made by TestOutcomes, which injects each of these faults and looks: go test -run '^TestOutcomes$' -update . -->
+<!-- Made by TestOutcomes, which injects each of these faults and looks: go test ./docs -run '^TestOutcomes$' -update -->
 
 Every fault here is injected into the connection, or into a server's answers, at each
 command that an operation sends; then the caller's error, the visitor's cookie, the log, the

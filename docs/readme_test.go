@@ -1,4 +1,4 @@
-package mongostore_test
+package docs_test
 
 import (
 	"fmt"
