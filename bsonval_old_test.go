@@ -89,119 +89,17 @@ func TestValuesOfOthers(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || !same(got, row.want) {
+			if err != nil || !storetest.Same(got, row.want) {
 				t.Errorf("read as %#v, %v; want %#v", got, err, row.want)
 			}
 		})
 	}
 }
 
-// Documents that lie. The decoder of encoding/gob would believe each of these counts.
-
-// lyingGob is the gob of a value of one defined type, its contents replaced.
-func lyingGob(t testing.TB, like any, contents ...byte) []byte {
-	t.Helper()
-	var buf bytes.Buffer
-	if err := gob.NewEncoder(&buf).Encode(&like); err != nil {
-		t.Fatal(err)
-	}
-	encoded := buf.Bytes()
-	// Behind the definitions comes the message with the value, which begins with its
-	// type's number: two bytes, see registerTypes.
-	var definitions, id []byte
-	for rest := encoded; len(rest) > 0; {
-		size, prefix := int(rest[0]), 1
-		if size >= 0x80 {
-			size, prefix = int(rest[1]), 2
-		}
-		definitions, id = encoded[:len(encoded)-len(rest)], rest[prefix:prefix+2]
-		rest = rest[prefix+size:]
-	}
-	message := slices.Concat(id, gobUint(len(contents)), contents)
-	return slices.Concat(definitions, gobUint(len(message)), message)
-}
-
-// gobUint is an unsigned integer in gob's way.
-func gobUint(n int) []byte {
-	if n < 0x80 {
-		return []byte{byte(n)}
-	}
-	b := bytes.TrimLeft(binary.BigEndian.AppendUint64(nil, uint64(n)), "\x00")
-	return append([]byte{byte(-len(b))}, b...)
-}
-
-// gobInt is a signed integer in gob's way.
-func gobInt(n int) []byte {
-	if n < 0 {
-		return gobUint(^n<<1 | 1)
-	}
-	return gobUint(n << 1)
-}
-
-// laboriousGob defines a struct of fields that are all lists in lists in lists. The decoder
-// prepares itself for each field anew, though it has no such field to put it into.
-func laboriousGob(fields, levels int) []byte {
-	const id = 100
-	common := func(id int) []byte { return slices.Concat([]byte{1, 2}, gobInt(id), []byte{0, 1}) }
-	message := func(parts ...[]byte) []byte {
-		content := slices.Concat(parts...)
-		return append(gobUint(len(content)), content...)
-	}
-	var list []byte
-	for range fields {
-		list = slices.Concat(list, []byte{1, 1, 'X', 1}, gobInt(id+1), []byte{0})
-	}
-	const name = "github.com/mongostore/mongostore_test.keyPair"
-	stream := message([]byte{0x10, 0}, gobUint(len(name)), []byte(name), gobInt(-id), []byte{3}, common(id), gobUint(fields), list, []byte{0, 0})
-	for i := range levels {
-		element := id + 2 + i
-		if i == levels-1 {
-			element = 2
-		}
-		stream = append(stream, message(gobInt(-id-1-i), []byte{2}, common(id+1+i), gobInt(element), []byte{0, 0})...)
-	}
-	return append(stream, message(gobInt(id), []byte{1, 0})...)
-}
-
-// lyingGobs are malformed in ways that cost encoding/gob gigabytes, or the process.
-func lyingGobs(t testing.TB) map[string][]byte {
-	t.Helper()
-	huge := gobUint(1 << 34)
-	join := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
-
-	// A list in a list in a list: each claims to have a million elements.
-	chainOf := func(levels int, count []byte) []byte {
-		id := lyingGob(t, chain{}) // ends with it and a length of 0
-		id = id[len(id)-3 : len(id)-1]
-		if id[0] != 0xff {
-			t.Fatalf("no number of a type: % x", id)
-		}
-		contents := join([]byte{0}, count)
-		for range levels {
-			contents = append(contents, "\x05chain"...)
-			contents = append(contents, id...)
-			contents = append(contents, 0x7f, 0) // the decoder passes over the length
-			contents = append(contents, count...)
-		}
-		return lyingGob(t, chain{}, append(contents, 0)...)
-	}
-	return map[string][]byte{
-		"definitions that make work":          laboriousGob(3000, 3000),
-		"map of 16 billion entries":           lyingGob(t, map[int]string{}, join([]byte{0}, huge)...),
-		"map of a billion entries in a map":   lyingGob(t, map[string]card{}, join([]byte{0, 1, 1, 'a', 3}, gobUint(1<<30), []byte{0})...),
-		"list of 16 billion elements":         lyingGob(t, chain{}, join([]byte{0}, huge)...),
-		"list of a million elements":          lyingGob(t, []card{}, join([]byte{0}, gobUint(1<<20), make([]byte, 10))...),
-		"string of 16 billion bytes":          lyingGob(t, [2]string{}, join([]byte{0, 2}, huge)...),
-		"field far behind the last":           lyingGob(t, card{}, join(huge, []byte{1, 0})...),
-		"a thousand lists, a million in each": chainOf(1000, gobUint(1<<20)),
-		"a million lists in each other":       chainOf(1_000_000, []byte{1}),
-	}
-}
-
 // TestLyingGobs: fifty bytes in a document must not cost the server its memory, nor
 // a deeply nested value the process its stack.
 func TestLyingGobs(t *testing.T) {
-	for row, lie := range lyingGobs(t) {
+	for row, lie := range storetest.LyingGobs(t) {
 		t.Run(row, func(t *testing.T) {
 			stored := storetest.GobValue(t, lie)
 			used := allocated(func() {
@@ -311,7 +209,7 @@ func FuzzKeyPairs(f *testing.F) {
 			return
 		}
 		// 0 and -0 are one key of two names, and gob's.
-		if (a == b) != (nameA == nameB) && !(a == b && strings.HasPrefix(nameA, "%gob:") && !same(a, b)) {
+		if (a == b) != (nameA == nameB) && !(a == b && strings.HasPrefix(nameA, "%gob:") && !storetest.Same(a, b)) {
 			t.Errorf("%#v is stored as %q, and %#v as %q", a, nameA, b, nameB)
 		}
 		back, err := mongostore.DecodeKey(nameA)
@@ -496,7 +394,7 @@ func FuzzValue(f *testing.F) {
 			t.Errorf("%d levels", n)
 		}
 		back, err := mongostore.DecodeValue(stored)
-		if err != nil || !same(back, v) {
+		if err != nil || !storetest.Same(back, v) {
 			t.Fatalf("%#v came back as %#v, %v", v, back, err)
 		}
 		for _, v := range []any{v, back} {
@@ -576,7 +474,7 @@ func checkDecoding(t *testing.T, v bson.RawValue, size, gobs int) {
 		t.Fatalf("%#v was read, and cannot be written: %v", decoded, err)
 	}
 	back, err := mongostore.DecodeValue(again)
-	if err != nil || !same(back, decoded) {
+	if err != nil || !storetest.Same(back, decoded) {
 		t.Fatalf("%#v came back as %#v, %v", decoded, back, err)
 	}
 }
@@ -620,7 +518,7 @@ func FuzzDecodeGob(f *testing.F) {
 		}
 		f.Add(buf.Bytes())
 	}
-	for _, lie := range lyingGobs(f) {
+	for _, lie := range storetest.LyingGobs(f) {
 		if len(lie) < 1<<10 {
 			f.Add(lie)
 		}

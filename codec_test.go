@@ -96,6 +96,12 @@ func (c *clumsy) GobDecode(b []byte) error {
 	return nil
 }
 
+// SameAs reports whether v is a ring of the same value.
+func (r *ring) SameAs(v any) bool {
+	other, ok := v.(*ring)
+	return ok && r.Value == other.Value && r.Next == r && other.Next == other
+}
+
 var _ = registerTypes()
 
 func registerTypes() bool {
@@ -380,78 +386,6 @@ var oddStrings = []string{
 	strings.Repeat("long", 1000), strings.Repeat(".", 100), strings.Repeat("\xff", 100),
 }
 
-// same reports whether two values are of one type and alike: floats to the bit, times by their
-// instant and offset, and nil and empty not.
-func same(a, b any) bool {
-	return sameReflected(reflect.ValueOf(a), reflect.ValueOf(b), 0)
-}
-
-func sameReflected(a, b reflect.Value, depth int) bool {
-	if a.IsValid() != b.IsValid() || a.IsValid() && a.Type() != b.Type() || depth > 100_000 {
-		return false
-	}
-	if !a.IsValid() {
-		return true
-	}
-	if a.CanInterface() {
-		switch x := a.Interface().(type) {
-		case time.Time:
-			y := b.Interface().(time.Time)
-			_, offsetX := x.Zone()
-			_, offsetY := y.Zone()
-			return x.Equal(y) && offsetX == offsetY && (x.Location() == time.UTC) == (y.Location() == time.UTC)
-		case *ring:
-			y := b.Interface().(*ring)
-			return x.Value == y.Value && x.Next == x && y.Next == y
-		case *big.Int:
-			return x.Cmp(b.Interface().(*big.Int)) == 0
-		case clumsy:
-			return x == b.Interface()
-		}
-	}
-	next := func(a, b reflect.Value) bool { return sameReflected(a, b, depth+1) }
-	switch a.Kind() {
-	case reflect.Float32, reflect.Float64:
-		return math.Float64bits(a.Float()) == math.Float64bits(b.Float())
-	case reflect.Complex64, reflect.Complex128:
-		x, y := a.Complex(), b.Complex()
-		return same(real(x), real(y)) && same(imag(x), imag(y))
-	case reflect.Interface:
-		return a.IsNil() == b.IsNil() && next(a.Elem(), b.Elem())
-	case reflect.Pointer:
-		return a.IsNil() == b.IsNil() && next(a.Elem(), b.Elem())
-	case reflect.Slice, reflect.Array:
-		if a.Len() != b.Len() || a.Kind() == reflect.Slice && a.IsNil() != b.IsNil() {
-			return false
-		}
-		for i := range a.Len() {
-			if !next(a.Index(i), b.Index(i)) {
-				return false
-			}
-		}
-		return true
-	case reflect.Map:
-		if a.Len() != b.Len() || a.IsNil() != b.IsNil() {
-			return false
-		}
-		for it := a.MapRange(); it.Next(); {
-			if other := b.MapIndex(it.Key()); !other.IsValid() || !next(it.Value(), other) {
-				return false
-			}
-		}
-		return true
-	case reflect.Struct:
-		for i := range a.NumField() {
-			if !next(a.Field(i), b.Field(i)) {
-				return false
-			}
-		}
-		return true
-	default:
-		return a.Equal(b)
-	}
-}
-
 // throughCookieStore is what CookieStore makes of a value.
 func throughCookieStore(v any) (any, error) {
 	encoded, err := securecookie.GobEncoder{}.Serialize(map[any]any{"key": v})
@@ -499,11 +433,11 @@ func TestValues(t *testing.T) {
 				t.Errorf("a %T came back as %T", row.value, got)
 			}
 			cookie, err := throughCookieStore(row.value)
-			asCookieStore := err == nil && same(got, cookie)
-			if !same(got, row.value) && !asCookieStore {
+			asCookieStore := err == nil && storetest.Same(got, cookie)
+			if !storetest.Same(got, row.value) && !asCookieStore {
 				t.Errorf("%#v came back as %#v; from CookieStore as %#v, %v", row.value, got, cookie, err)
 			}
-			if err == nil && same(cookie, row.value) && !same(got, row.value) {
+			if err == nil && storetest.Same(cookie, row.value) && !storetest.Same(got, row.value) {
 				t.Error("CookieStore is more faithful")
 			}
 		})
@@ -542,7 +476,7 @@ func TestMonotonicReading(t *testing.T) {
 	b := f.Browser()
 	now := time.Now()
 	b.Do(func(s *sessions.Session) { s.Values["now"] = now })
-	if got := b.Load().Values["now"]; !same(got, now) || strings.Contains(fmt.Sprint(got), "m=") {
+	if got := b.Load().Values["now"]; !storetest.Same(got, now) || strings.Contains(fmt.Sprint(got), "m=") {
 		t.Errorf("%v came back as %v", now, got)
 	}
 }
@@ -644,7 +578,7 @@ func TestChangesInPlace(t *testing.T) {
 			b.Do(func(s *sessions.Session) { row.change(s.Values["key"]) })
 			f.WantCommands("find", "update")
 			row.change(row.value)
-			if got := b.Load().Values["key"]; !same(got, row.value) {
+			if got := b.Load().Values["key"]; !storetest.Same(got, row.value) {
 				t.Errorf("%#v came back as %#v", row.value, got)
 			}
 
@@ -1157,7 +1091,7 @@ func TestDeepNesting(t *testing.T) {
 					}
 					f.Log.Reset()
 					b.Do(func(s *sessions.Session) {
-						if !same(s.Values["key"], value) {
+						if !storetest.Same(s.Values["key"], value) {
 							t.Error("another value came back")
 						}
 					})

@@ -151,7 +151,8 @@ type victim struct {
 	id      string
 	doc     []byte // as it was written, and as the database holds it
 	sealed  bool
-	alone   bool           // no other test runs, so that memory can be measured
+	alone   bool // no other test runs, so that memory can be measured
+	oracle  *oracle
 	gobs    map[string]any // the gobs in what was written, and what they stand for
 	keys    map[string]keyOrError
 	count   counts
@@ -257,23 +258,10 @@ func newVictim(t testing.TB, kind string) *victim {
 			}
 		}
 	}
-	client, err := mongo.Connect(options.Client().ApplyURI(storetest.Server(t).URI).SetMonitor(v.log.Monitor()).SetDialer(v.forger))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
-	cfg := v.f.Cfg
-	cfg.Client = client
-	if v.store, err = mongostore.Open(t.Context(), cfg, storetest.SigningKey); err != nil {
-		t.Fatal(err)
-	}
-	v.log.Reset()
-	for _, value := range richValues() {
-		if stored, err := mongostore.EncodeValue(value); err == nil {
-			v.learnGobs(stored)
-		}
-	}
-	v.learnGobs(bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: v.doc})
+	v.store = openForged(t, v.f.Cfg, v.forger, v.log)
+	v.oracle = newOracle(t)
+	v.learnGobs(v.oracle.doc)
+	v.learnGobs(v.doc)
 	return v
 }
 
@@ -281,10 +269,73 @@ func newVictim(t testing.TB, kind string) *victim {
 func (v *victim) key(name string) (any, error) {
 	known, ok := v.keys[name]
 	if !ok {
-		known.key, known.err = mongostore.DecodeKey(name)
+		known.key, _, known.err = v.oracle.read(name, bson.RawValue{Type: bson.TypeNull})
 		v.keys[name] = known
 	}
 	return known.key, known.err
+}
+
+// oracle is a store that is asked what a single field of values means.
+type oracle struct {
+	t      testing.TB
+	store  *mongostore.Store // over the forger
+	forger *forger
+	id     string
+	doc    bson.Raw // of a session with the rich values, not sealed
+}
+
+func newOracle(t testing.TB) *oracle {
+	t.Helper()
+	f := storetest.Setup(t)
+	session := sessions.NewSession(f.Store, storetest.Name)
+	session.Values = richValues()
+	if err := f.Store.Persist(t.Context(), session); err != nil {
+		t.Fatal(err)
+	}
+	o := &oracle{t: t, forger: &forger{}, id: session.ID, doc: f.Document()}
+	o.store = openForged(t, f.Cfg, o.forger, &storetest.CommandLog{})
+	return o
+}
+
+// read returns the key and the value that the store reads a field as.
+func (o *oracle) read(name string, v bson.RawValue) (key, value any, err error) {
+	elements, err := o.doc.Elements()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	var fields [][]byte
+	for _, e := range elements {
+		if e.Key() == "values" {
+			e = rawElement(bson.TypeEmbeddedDocument, "values", rawDocument(rawElement(v.Type, name, v.Value)))
+		}
+		fields = append(fields, e)
+	}
+	o.forger.set(rawDocument(fields...))
+	session, err := o.store.Fetch(o.t.Context(), storetest.Name, o.id)
+	if err != nil {
+		return nil, nil, err
+	}
+	for key, value := range session.Values {
+		return key, value, nil
+	}
+	return nil, nil, errors.New("no value")
+}
+
+// openForged opens a store over a forger's connections.
+func openForged(t testing.TB, cfg mongostore.Config, forger *forger, log *storetest.CommandLog) *mongostore.Store {
+	t.Helper()
+	client, err := mongo.Connect(options.Client().ApplyURI(storetest.Server(t).URI).SetMonitor(log.Monitor()).SetDialer(forger))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
+	cfg.Client = client
+	store, err := mongostore.Open(t.Context(), cfg, storetest.SigningKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Reset()
+	return store
 }
 
 type keyOrError struct {
@@ -292,17 +343,14 @@ type keyOrError struct {
 	err error
 }
 
-// learnGobs takes down the gobs in a value that the store wrote.
-func (v *victim) learnGobs(stored bson.RawValue) {
-	if stored.Type != bson.TypeEmbeddedDocument && stored.Type != bson.TypeArray {
-		return
-	}
-	elements, err := bson.Raw(stored.Value).Elements()
+// learnGobs remembers the gobs in a document, or a list, that the store wrote.
+func (v *victim) learnGobs(stored bson.Raw) {
+	elements, err := stored.Elements()
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	if tag, ok := bson.Raw(stored.Value).Lookup("_type").StringValueOK(); ok && tag == "gob" {
-		_, encoded, _ := bson.Raw(stored.Value).Lookup("_value").BinaryOK()
+	if tag, ok := stored.Lookup("_type").StringValueOK(); ok && tag == "gob" {
+		_, encoded, _ := stored.Lookup("_value").BinaryOK()
 		var value any
 		if err := gob.NewDecoder(bytes.NewReader(encoded)).Decode(&value); err != nil {
 			v.t.Fatal(err)
@@ -310,7 +358,9 @@ func (v *victim) learnGobs(stored bson.RawValue) {
 		v.gobs[string(encoded)] = value
 	}
 	for _, e := range elements {
-		v.learnGobs(e.Value())
+		if kind := e.Value().Type; kind == bson.TypeEmbeddedDocument || kind == bson.TypeArray {
+			v.learnGobs(e.Value().Value)
+		}
 	}
 }
 
@@ -324,8 +374,8 @@ type verdict struct {
 	maxAge  *int64
 }
 
-// reading is a reading of a document that shares no code with the store, save for the names of
-// keys, which FuzzKey is for. A gob that the store did not write is decoded only if the store has
+// reading is a reading of a document that shares no code with the store, except for the names of
+// keys, which are fuzzed by themselves. A gob that the store did not write is decoded only if the store has
 // done so: encoding/gob believes what it reads.
 type reading struct {
 	v      *victim
@@ -632,7 +682,7 @@ func (in *reading) tagged(tag string, v bson.RawValue, depth int) (any, bool) {
 		t, err := time.Parse(time.RFC3339Nano, words)
 		if isText && strings.HasPrefix(words, "@") {
 			in.unsure = true // a form for times that have no other
-			back, err := mongostore.DecodeValue(taggedValue(tag, v))
+			_, back, err := in.v.oracle.read("time", taggedValue(tag, v))
 			return back, err == nil
 		}
 		return t, isText && err == nil
@@ -786,7 +836,7 @@ func (v *victim) load(what string, doc []byte) {
 			fail("%d values, want %d", len(session.Values), len(want.values))
 		}
 		for key, value := range want.values {
-			if got, there := session.Values[key]; !there || !same(got, value) {
+			if got, there := session.Values[key]; !there || !storetest.Same(got, value) {
 				fail("the value of %v is %#v, want %#v", key, got, value)
 			}
 		}
@@ -810,7 +860,7 @@ func (v *victim) checkSealed(fail func(string, ...any), session *sessions.Sessio
 		key, _ := v.key(e.Key())
 		if tag, _, ok := tagOf(e.Value()); !ok || tag != "sealed" {
 			v.count.opened++
-		} else if value, there := original[key]; !there || !same(session.Values[key], value) {
+		} else if value, there := original[key]; !there || !storetest.Same(session.Values[key], value) {
 			fail("a sealed value was altered: %s is %#v", e.Key(), session.Values[key])
 		}
 	}
@@ -881,7 +931,7 @@ func (v *victim) checkChange(fail func(string, ...any), session *sessions.Sessio
 			key, err := v.key(name)
 			in := reading{v: v, loaded: true}
 			value, ok := in.value(bson.RawElement(rawElement(e.Value().Type, name, e.Value().Value)))
-			if before, there := was.values[key]; operator != "$set" || err != nil || !ok || !there || !same(value, before) {
+			if before, there := was.values[key]; operator != "$set" || err != nil || !ok || !there || !storetest.Same(value, before) {
 				fail("to add a key, the save sent %s: %s", operator, e)
 			}
 		}
@@ -1195,7 +1245,7 @@ func TestDamage(t *testing.T) {
 			}
 			v.unharmed()
 			if kind == "plain" {
-				for what, lie := range lyingGobs(t) {
+				for what, lie := range storetest.LyingGobs(t) {
 					root, values := v.fields()
 					stored := storetest.GobValue(t, lie)
 					*values.kid("cart") = *partOf(stored.Type, "cart", stored.Value)
@@ -1584,7 +1634,7 @@ func TestDamageInTheDatabase(t *testing.T) {
 						t.Errorf("round %d: %d values, want %d", round, len(again.Values), len(want.values))
 					}
 					for key, value := range want.values {
-						if got, there := again.Values[key]; !there || !same(got, value) {
+						if got, there := again.Values[key]; !there || !storetest.Same(got, value) {
 							t.Errorf("round %d: the value of %v is %#v, want %#v", round, key, got, value)
 						}
 					}

@@ -1,0 +1,133 @@
+package storetest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/gob"
+	"io"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// Types of the gobs.
+type (
+	links []any
+	entry struct {
+		Name string
+		Age  int
+		Tags map[string]string
+	}
+)
+
+// registerTypes registers the types of the gobs.
+var registerTypes = sync.OnceFunc(func() {
+	for _, v := range []any{entry{}, []entry{}, map[string]entry{}, map[int]string{}, [2]string{}} {
+		gob.Register(v)
+	}
+	gob.RegisterName("links", links{})
+	// The first type of a process has a shorter number than those after it.
+	_ = gob.NewEncoder(io.Discard).Encode(struct{ First int }{})
+})
+
+// lyingGob returns the gob of a value of a defined type with other contents.
+func lyingGob(t testing.TB, like any, contents ...byte) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := gob.NewEncoder(&buf).Encode(&like); err != nil {
+		t.Fatal(err)
+	}
+	encoded := buf.Bytes()
+	// Behind the definitions comes the message with the value, which begins with its
+	// type's number: two bytes, see registerTypes.
+	var definitions, id []byte
+	for rest := encoded; len(rest) > 0; {
+		size, prefix := int(rest[0]), 1
+		if size >= 0x80 {
+			size, prefix = int(rest[1]), 2
+		}
+		definitions, id = encoded[:len(encoded)-len(rest)], rest[prefix:prefix+2]
+		rest = rest[prefix+size:]
+	}
+	message := slices.Concat(id, gobUint(len(contents)), contents)
+	return slices.Concat(definitions, gobUint(len(message)), message)
+}
+
+// gobUint encodes an unsigned integer.
+func gobUint(n int) []byte {
+	if n < 0x80 {
+		return []byte{byte(n)}
+	}
+	b := bytes.TrimLeft(binary.BigEndian.AppendUint64(nil, uint64(n)), "\x00")
+	return append([]byte{byte(-len(b))}, b...)
+}
+
+// gobInt encodes a signed integer.
+func gobInt(n int) []byte {
+	if n < 0 {
+		return gobUint(^n<<1 | 1)
+	}
+	return gobUint(n << 1)
+}
+
+// laboriousGob returns a gob of a struct whose fields are all lists in lists in lists. The
+// decoder prepares itself for each of them, though it has no such field.
+func laboriousGob(fields, levels int) []byte {
+	const id = 100
+	common := func(id int) []byte { return slices.Concat([]byte{1, 2}, gobInt(id), []byte{0, 1}) }
+	message := func(parts ...[]byte) []byte {
+		content := slices.Concat(parts...)
+		return append(gobUint(len(content)), content...)
+	}
+	var list []byte
+	for range fields {
+		list = slices.Concat(list, []byte{1, 1, 'X', 1}, gobInt(id+1), []byte{0})
+	}
+	const name = "github.com/mongostore/mongostore/internal/storetest.entry"
+	stream := message([]byte{0x10, 0}, gobUint(len(name)), []byte(name), gobInt(-id), []byte{3}, common(id), gobUint(fields), list, []byte{0, 0})
+	for i := range levels {
+		element := id + 2 + i
+		if i == levels-1 {
+			element = 2
+		}
+		stream = append(stream, message(gobInt(-id-1-i), []byte{2}, common(id+1+i), gobInt(element), []byte{0, 0})...)
+	}
+	return append(stream, message(gobInt(id), []byte{1, 0})...)
+}
+
+// LyingGobs returns gobs whose counts are false. To decode one costs encoding/gob gigabytes of
+// memory, or ends the process.
+func LyingGobs(t testing.TB) map[string][]byte {
+	t.Helper()
+	registerTypes()
+	huge := gobUint(1 << 34)
+	join := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
+
+	// A list in a list in a list: each claims to have a million elements.
+	chainOf := func(levels int, count []byte) []byte {
+		id := lyingGob(t, links{}) // ends with it and a length of 0
+		id = id[len(id)-3 : len(id)-1]
+		if id[0] != 0xff {
+			t.Fatalf("no number of a type: % x", id)
+		}
+		contents := join([]byte{0}, count)
+		for range levels {
+			contents = append(contents, "\x05links"...)
+			contents = append(contents, id...)
+			contents = append(contents, 0x7f, 0) // the decoder passes over the length
+			contents = append(contents, count...)
+		}
+		return lyingGob(t, links{}, append(contents, 0)...)
+	}
+	return map[string][]byte{
+		"definitions that make work":          laboriousGob(3000, 3000),
+		"map of 16 billion entries":           lyingGob(t, map[int]string{}, join([]byte{0}, huge)...),
+		"map of a billion entries in a map":   lyingGob(t, map[string]entry{}, join([]byte{0, 1, 1, 'a', 3}, gobUint(1<<30), []byte{0})...),
+		"list of 16 billion elements":         lyingGob(t, links{}, join([]byte{0}, huge)...),
+		"list of a million elements":          lyingGob(t, []entry{}, join([]byte{0}, gobUint(1<<20), make([]byte, 10))...),
+		"string of 16 billion bytes":          lyingGob(t, [2]string{}, join([]byte{0, 2}, huge)...),
+		"field far behind the last":           lyingGob(t, entry{}, join(huge, []byte{1, 0})...),
+		"a thousand lists, a million in each": chainOf(1000, gobUint(1<<20)),
+		"a million lists in each other":       chainOf(1_000_000, []byte{1}),
+	}
+}
