@@ -8,9 +8,6 @@ require (
 	go.mongodb.org/mongo-driver/v2 v2.9.3
 )
 
-// Test dependencies, which have none of their own.
-require pgregory.net/rapid v1.3.0
-
 require (
 	github.com/klauspost/compress v1.19.2 // indirect
 	github.com/xdg-go/pbkdf2 v1.0.0 // indirect

@@ -2,18 +2,11 @@ package proof
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"errors"
-	"flag"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,74 +18,27 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mongostore/mongostore"
-	"github.com/mongostore/mongostore/internal/testserver"
+	"github.com/mongostore/mongostore/internal/storetest"
 )
 
 const name = "session"
 
 var signingKey = []byte("a signing key of thirty-two bytes")
 
-// testServer is the server under the tests. It ends with its standard input.
+// testServer is the server under the tests.
 type testServer struct {
 	uri         string
 	description string
 	database    string
-	stop        func()
 }
 
-var serverInUse atomic.Pointer[testServer]
-
-var startServer = sync.OnceValues(func() (*testServer, error) {
-	process, err := testserver.Start()
-	if err != nil {
-		return nil, err
-	}
-	s := &testServer{
-		uri:         process.URI,
-		description: process.Description,
-		database:    fmt.Sprintf("mongostore_proof_%d_%d", os.Getpid(), time.Now().UnixMilli()),
-		stop:        process.Stop,
-	}
-	serverInUse.Store(s)
-	fmt.Fprintln(os.Stderr, "proof: tests run against", s.description)
-	return s, nil
-})
-
-func server(t testing.TB) *testServer {
+func server(t testing.TB) testServer {
 	t.Helper()
-	s, err := startServer()
-	if err != nil {
-		t.Fatal("start test server:", err)
-	}
-	return s
+	s := storetest.Server(t)
+	return testServer{uri: s.URI, description: s.Description, database: s.Database}
 }
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	code := m.Run()
-	if s := serverInUse.Load(); s != nil {
-		if err := s.drop(); err != nil {
-			fmt.Fprintln(os.Stderr, "drop the tests' database:", err)
-			code = 1
-		}
-		s.stop()
-	}
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func (s *testServer) drop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	client, err := mongo.Connect(options.Client().ApplyURI(s.uri))
-	if err != nil {
-		return err
-	}
-	return errors.Join(client.Database(s.database).Drop(ctx), client.Disconnect(ctx))
-}
+func TestMain(m *testing.M) { storetest.Main(m) }
 
 // connect makes a client whose connections are made by the dialer; nil for the usual one.
 func connect(t testing.TB, dialer options.ContextDialer) *mongo.Client {
@@ -117,12 +63,10 @@ func disconnect(t testing.TB, client *mongo.Client) {
 	}
 }
 
-var collections atomic.Int64
-
 // collection returns one that no other test uses.
 func collection(t testing.TB, client *mongo.Client) *mongo.Collection {
 	t.Helper()
-	return client.Database(server(t).database).Collection(fmt.Sprintf("c%d", collections.Add(1)))
+	return client.Database(server(t).database).Collection(storetest.Collection("c"))
 }
 
 // stored is a session's document, as far as the tests look at it.
@@ -179,22 +123,12 @@ func working() bool {
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("in vain waited until", what)
-		}
-	}
+	storetest.Eventually(t, what, condition)
 }
 
 // keyOf gives the _id of a session's document.
 func keyOf(id string) string {
-	sum := sha256.Sum256([]byte(id))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	return storetest.HashOf(id)
 }
 
 // remarks are what the store says about one request: a logout that it could not carry

@@ -55,7 +55,12 @@ var startServer = sync.OnceValues(func() (*TestServer, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	client, err := mongo.Connect(options.Client().ApplyURI(process.URI))
+	if err == nil {
+		err = client.Ping(ctx, nil)
+	}
 	if err != nil {
 		process.Stop()
 		return nil, err

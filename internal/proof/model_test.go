@@ -1,4 +1,4 @@
-package mongostore_test
+package proof
 
 import (
 	"bytes"
@@ -26,8 +26,8 @@ import (
 // processes on one collection. The model says of each call what it returns, which
 // commands it sends and what the collection holds afterwards. Sessions are held between
 // their load and their saves, so that requests overlap in every order. Time is not
-// waited for: a document's dates are moved. A failure shrinks to a short history, to be told
-// in histories_test.go. With -rapid.checks=1000 there are more of them.
+// waited for: a document's dates are moved. A failure shrinks to a short history, which
+// belongs into a test of its own. With -rapid.checks=1000 there are more of them.
 
 // modelKeys are the keys in Values, and the names of their fields.
 var modelKeys = [...]struct {
@@ -70,7 +70,7 @@ func (d *modelDocument) String() string {
 }
 
 // process is one of the application's, which all use the collection.
-type process struct {
+type modelProcess struct {
 	n        int
 	store    *mongostore.Store
 	keys     []int // for signing, the first signs
@@ -87,7 +87,7 @@ type modelBrowser struct {
 // handling is a request in the hands of a handler.
 type handling struct {
 	n       int
-	p       *process
+	p       *modelProcess
 	browser *modelBrowser
 	r       *http.Request
 	w       *httptest.ResponseRecorder
@@ -109,7 +109,7 @@ type model struct {
 	seals    []int
 	absolute time.Duration // of processes yet to start
 
-	processes []*process
+	processes []*modelProcess
 	browsers  []*modelBrowser
 	handlings []*handling
 	docs      []*modelDocument
@@ -170,7 +170,7 @@ func (m *model) start(rt *rapid.T) {
 	if m.eager {
 		m.cfg.TouchInterval = 1
 	}
-	m.processes = []*process{m.open(rt, 0), m.open(rt, 1)}
+	m.processes = []*modelProcess{m.open(rt, 0), m.open(rt, 1)}
 	m.begin()
 	for i := range 3 {
 		m.browsers = append(m.browsers, &modelBrowser{Browser: m.f.Browser()})
@@ -189,8 +189,8 @@ func (m *model) start(rt *rapid.T) {
 	}
 }
 
-func (m *model) open(rt *rapid.T, n int) *process {
-	p := &process{n: n, keys: slices.Clone(m.keys), seals: slices.Clone(m.seals), absolute: m.absolute}
+func (m *model) open(rt *rapid.T, n int) *modelProcess {
+	p := &modelProcess{n: n, keys: slices.Clone(m.keys), seals: slices.Clone(m.seals), absolute: m.absolute}
 	cfg := m.cfg
 	cfg.AbsoluteTimeout = m.absolute
 	for _, n := range m.seals {
@@ -214,7 +214,7 @@ func (m *model) open(rt *rapid.T, n int) *process {
 
 // What the model knows of time.
 
-func (p *process) lifetime(maxAge int) time.Duration {
+func (p *modelProcess) lifetime(maxAge int) time.Duration {
 	lifetime := time.Duration(maxAge) * time.Second
 	if maxAge == 0 {
 		lifetime = browserTTL
@@ -225,7 +225,7 @@ func (p *process) lifetime(maxAge int) time.Duration {
 	return lifetime
 }
 
-func (p *process) expiry(c content, now time.Time) time.Time {
+func (p *modelProcess) expiry(c content, now time.Time) time.Time {
 	idle := now.Add(p.lifetime(c.maxAge))
 	if end := c.createdAt.Add(p.absolute); p.absolute > 0 && end.Before(idle) {
 		return end
@@ -235,14 +235,14 @@ func (p *process) expiry(c content, now time.Time) time.Time {
 
 // alive: a MaxAge of the session's own ends it even if a request that did not know of it
 // has granted more.
-func (p *process) alive(c content, now time.Time) bool {
+func (p *modelProcess) alive(c content, now time.Time) bool {
 	return c.expiresAt.After(now) &&
 		(c.maxAge == standardAge || c.seenAt.Add(p.lifetime(c.maxAge)).After(now)) &&
 		(p.absolute == 0 || c.createdAt.Add(p.absolute).After(now))
 }
 
 // finds is what looking a document up returns.
-func (m *model) finds(p *process, doc *modelDocument) error {
+func (m *model) finds(p *modelProcess, doc *modelDocument) error {
 	switch {
 	case doc.deleted || !p.alive(doc.content, m.began):
 		return mongostore.ErrNotFound
@@ -254,12 +254,12 @@ func (m *model) finds(p *process, doc *modelDocument) error {
 }
 
 // reads reports whether the process has the keys that the values are sealed with.
-func (p *process) reads(c content) bool {
+func (p *modelProcess) reads(c content) bool {
 	return !slices.ContainsFunc(c.seals[:], func(n int) bool { return n != 0 && !slices.Contains(p.seals, n) })
 }
 
 // sealed are the values as the process stores them.
-func (p *process) sealed(values modelValues) (seals [len(modelKeys)]int) {
+func (p *modelProcess) sealed(values modelValues) (seals [len(modelKeys)]int) {
 	for i, v := range values {
 		if v != 0 && len(p.seals) > 0 {
 			seals[i] = p.seals[0]
@@ -313,7 +313,7 @@ func (m *model) load(rt *rapid.T) {
 }
 
 // get is the begin of a request.
-func (m *model) get(rt *rapid.T, p *process, b *modelBrowser) *handling {
+func (m *model) get(rt *rapid.T, p *modelProcess, b *modelBrowser) *handling {
 	m.begin()
 	q := &handling{p: p, browser: b, r: b.Request(), w: httptest.NewRecorder()}
 	var err error
@@ -380,7 +380,7 @@ func (m *model) fetch(rt *rapid.T) {
 }
 
 // fetchBy is a request that knows the ID from elsewhere; nil if that is not found.
-func (m *model) fetchBy(rt *rapid.T, p *process, doc *modelDocument) *handling {
+func (m *model) fetchBy(rt *rapid.T, p *modelProcess, doc *modelDocument) *handling {
 	b := pick(rt, m.browsers, "browser")
 	m.begin()
 	q := &handling{p: p, browser: b, r: b.Request(), w: httptest.NewRecorder(), doc: doc, seen: doc.content}

@@ -1,4 +1,4 @@
-package mongostore_test
+package proof
 
 import (
 	"bytes"
@@ -170,8 +170,27 @@ const marker = "SECRET" // a part of most values
 
 var damageSealKey = []byte("thirty-two bytes to seal it with")
 
+// Types of an application, as CookieStore needs them to be registered.
+type (
+	article struct {
+		Name  string
+		Count int
+	}
+	basketful struct {
+		Items []article
+		Notes map[string]string
+	}
+	shopper struct{ Shop, User string }
+)
+
+var registerRichTypes = sync.OnceFunc(func() {
+	gob.Register(basketful{})
+	gob.Register(shopper{})
+})
+
 // richValues are of every kind that the store has a form for.
 func richValues() map[any]any {
+	registerRichTypes()
 	zone := time.FixedZone("", 2*60*60+45*60)
 	return map[any]any{
 		"user":     "ada SECRET",
@@ -216,12 +235,12 @@ func richValues() map[any]any {
 		"rates":    map[string]float64{"a": 1.5},
 		"lists":    map[string][]string{"a": {"SECRET"}},
 		"zoned":    time.Unix(1_700_000_000, 5).In(zone),
-		"cart":     cart{Items: []item{{"SECRET", 1}}, Notes: map[string]string{"a": "SECRET"}},
-		"carts":    []any{cart{Items: []item{{"SECRET", 2}}}, 5},
+		"cart":     basketful{Items: []article{{"SECRET", 1}}, Notes: map[string]string{"a": "SECRET"}},
+		"carts":    []any{basketful{Items: []article{{"SECRET", 2}}}, 5},
 		"_flash":   []any{"Welcome back"},
 
 		7: "a key that is an int", int64(7): 1, true: 2, nil: 3, "": 4, "a.b": 5, "$set": 6, "50%": 7,
-		keyPair{"corner", "ada"}: 8,
+		shopper{"corner", "ada"}: 8,
 	}
 }
 
