@@ -15,50 +15,94 @@ import (
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-// TestTTLIndex is made by Open, and it deletes.
+// TestTTLIndex is made when the store is opened.
 func TestTTLIndex(t *testing.T) {
 	t.Parallel()
-	storetest.NeedsMongoDB(t, "TTL indexes")
-	f := storetest.Setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.TTLIndex })
-	wantTTLIndex(t, f)
-	if log := f.Text.String(); log != "" {
-		t.Errorf("log: %s", log)
-	}
-	if err := f.Store.EnsureIndexes(t.Context()); err != nil {
-		t.Errorf("once more: %v", err)
-	}
+	onTTLServers(t, mongostore.TTLIndex, func(t *testing.T, f *storetest.Fixture, coll *mongo.Collection) {
+		wantTTLIndex(t, coll)
+		if log := f.Text.String(); log != "" {
+			t.Errorf("log: %s", log)
+		}
+		if err := f.Store.EnsureIndexes(t.Context()); err != nil {
+			t.Errorf("once more: %v", err)
+		}
+	})
 }
 
 // TestTTLIndexOfNew is made in the background of the first save.
 func TestTTLIndexOfNew(t *testing.T) {
 	t.Parallel()
-	storetest.NeedsMongoDB(t, "TTL indexes")
-	f := storetest.Setup(t)
-	store, err := mongostore.New(f.Cfg.Client.Database(f.Cfg.Database).Collection(f.Cfg.Collection), storetest.SigningKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := f.Browser()
-	b.Store = store
-	b.Login()
-	storetest.Eventually(t, "there is an index", func() bool {
-		indexes, err := f.Coll.Indexes().ListSpecifications(t.Context())
-		return err == nil && len(indexes) == 2
+	onTTLServers(t, mongostore.Off, func(t *testing.T, f *storetest.Fixture, coll *mongo.Collection) {
+		store, err := mongostore.New(f.Cfg.Client.Database(f.Cfg.Database).Collection(f.Cfg.Collection), storetest.SigningKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := f.Browser()
+		b.Store = store
+		b.Login()
+		storetest.Eventually(t, "there is an index", func() bool {
+			indexes, err := coll.Indexes().ListSpecifications(t.Context())
+			return err == nil && len(indexes) == 2
+		})
+		wantTTLIndex(t, coll)
+		if err := store.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
 	})
-	wantTTLIndex(t, f)
-	if err := store.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
 }
 
-func wantTTLIndex(t *testing.T, f *storetest.Fixture) {
+// onTTLServers runs a test on the test server, if that has TTL indexes, and on a scripted
+// server that answers as MongoDB does: its index exists once a command has created it. The
+// test looks at indexes through the collection.
+func onTTLServers(t *testing.T, cleanup mongostore.Cleanup, test func(*testing.T, *storetest.Fixture, *mongo.Collection)) {
 	t.Helper()
-	indexes, err := f.Coll.Indexes().ListSpecifications(t.Context())
+	change := func(c *mongostore.Config) { c.Cleanup = cleanup }
+	t.Run("test server", func(t *testing.T) {
+		t.Parallel()
+		storetest.NeedsMongoDB(t, "TTL indexes")
+		f := storetest.Setup(t, change)
+		test(t, f, f.Coll)
+	})
+	t.Run("scripted", func(t *testing.T) {
+		t.Parallel()
+		f, s := storetest.SetupScripted(t, "rs")
+		batch := bson.A{bson.D{{Key: "v", Value: 2}, {Key: "key", Value: bson.D{{Key: "_id", Value: 1}}}, {Key: "name", Value: "_id_"}}}
+		list := func() bson.D {
+			return bson.D{
+				{Key: "cursor", Value: bson.D{
+					{Key: "id", Value: int64(0)},
+					{Key: "ns", Value: f.Coll.Database().Name() + "." + f.Coll.Name()},
+					{Key: "firstBatch", Value: batch},
+				}},
+				{Key: "ok", Value: 1},
+			}
+		}
+		s.On("listIndexes", storetest.Line{Reply: list()})
+		s.On("createIndexes", storetest.Line{
+			Reply: bson.D{{Key: "numIndexesBefore", Value: 1}, {Key: "numIndexesAfter", Value: 2}, {Key: "ok", Value: 1}},
+			Do: func(command bson.Raw) {
+				made, _ := command.Lookup("indexes").Array().Values()
+				for _, index := range made {
+					batch = append(batch, index.Document())
+				}
+				s.On("listIndexes", storetest.Line{Reply: list()})
+			},
+		})
+		change(&f.Cfg)
+		f.Store = f.Open()
+		test(t, f, f.Cfg.Client.Database(f.Cfg.Database).Collection(f.Cfg.Collection))
+	})
+}
+
+func wantTTLIndex(t *testing.T, coll *mongo.Collection) {
+	t.Helper()
+	indexes, err := coll.Indexes().ListSpecifications(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !slices.ContainsFunc(indexes, func(i mongo.IndexSpecification) bool {
-		return i.KeysDocument.Lookup("expiresAt").AsInt64() == 1 && i.ExpireAfterSeconds != nil && *i.ExpireAfterSeconds == 0
+		order, ok := i.KeysDocument.Lookup("expiresAt").AsInt64OK()
+		return ok && order == 1 && i.ExpireAfterSeconds != nil && *i.ExpireAfterSeconds == 0
 	}) {
 		t.Errorf("no TTL index: %+v", indexes)
 	}

@@ -3,15 +3,17 @@ package mongostore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/mongostore/mongostore"
 	"github.com/mongostore/mongostore/internal/storetest"
@@ -117,27 +119,35 @@ func TestOpenURI(t *testing.T) {
 	}
 }
 
-// TestOpenAddress: Host and Port, and the database and the collection by default.
+// TestOpenAddress: Host and Port, and the database and the collection by default. Any member of
+// a replica set is such an address.
 func TestOpenAddress(t *testing.T) {
 	t.Parallel()
-	u, err := url.Parse(storetest.Server(t).URI)
-	if err != nil || u.User != nil || u.Scheme != "mongodb" || u.Port() == "" || u.Query().Has("directConnection") {
+	t.Run("test server", func(t *testing.T) {
+		t.Parallel()
+		openAddress(t, storetest.Setup(t), storetest.Server(t).URI)
+	})
+	t.Run("scripted", func(t *testing.T) {
+		t.Parallel()
+		f, s := storetest.SetupScripted(t, "rs")
+		if _, _, ok := plainAddress(storetest.Server(t).URI); !ok {
+			t.Skip("needs a server that a plain address reaches")
+		}
+		openAddress(t, f, s.URI())
+	})
+}
+
+func openAddress(t *testing.T, f *storetest.Fixture, uri string) {
+	t.Helper()
+	host, port, ok := plainAddress(uri)
+	if !ok {
 		t.Skip("needs a server that a plain address reaches")
 	}
-	f := storetest.Setup(t)
-	host, _, err := net.SplitHostPort(u.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var port int
-	for _, digit := range u.Port() {
-		port = 10*port + int(digit-'0')
-	}
-	database := f.Coll.Database().Name() + "_default"
+	database := f.Coll.Database().Name() + "_" + f.Coll.Name()
 	t.Cleanup(func() { _ = f.Coll.Database().Client().Database(database).Drop(context.WithoutCancel(t.Context())) })
 	for _, cfg := range []mongostore.Config{
 		{Host: host, Port: port, Database: database},
-		{URI: "mongodb://" + u.Host + "/" + database + "?appName=test"},
+		{URI: "mongodb://" + net.JoinHostPort(host, strconv.Itoa(port)) + "/" + database + "?appName=test"},
 	} {
 		cfg.Cleanup = mongostore.Off
 		store, err := mongostore.Open(t.Context(), cfg, storetest.SigningKey)
@@ -154,6 +164,43 @@ func TestOpenAddress(t *testing.T) {
 	n, err := f.Coll.Database().Client().Database(database).Collection("sessions").CountDocuments(t.Context(), bson.D{})
 	if err != nil || n != 2 {
 		t.Errorf("%d sessions in the collection by default, %v", n, err)
+	}
+}
+
+// plainAddress returns the first host of a connection string, if nothing else of the string is
+// needed to connect to it.
+func plainAddress(uri string) (host string, port int, ok bool) {
+	opts := options.Client().ApplyURI(uri)
+	if opts.Validate() != nil || len(opts.Hosts) == 0 || opts.Auth != nil || opts.TLSConfig != nil || opts.Direct != nil {
+		return "", 0, false
+	}
+	host, digits, err := net.SplitHostPort(opts.Hosts[0])
+	if err != nil { // no port
+		return opts.Hosts[0], 27017, true
+	}
+	port, err = strconv.Atoi(digits)
+	return host, port, err == nil
+}
+
+// TestPlainAddress checks the reading of connection strings that TestOpenAddress depends on.
+func TestPlainAddress(t *testing.T) {
+	t.Parallel()
+	for uri, want := range map[string]string{
+		"mongodb://one:1":                              "one 1 true",
+		"mongodb://one:1/?appName=x":                   "one 1 true",
+		"mongodb://one:1,two:2,three:3/?replicaSet=rs": "one 1 true",
+		"mongodb://one":                                "one 27017 true",
+		"mongodb://[::1]:3":                            "::1 3 true",
+		"mongodb://ada:secret@one:1":                   " 0 false",
+		"mongodb://one:1/?tls=true":                    " 0 false",
+		"mongodb://one:1/?directConnection=true":       " 0 false",
+		"mongodb://one:1,two:2/?directConnection=true": " 0 false",
+		"http://one:1":                                 " 0 false",
+	} {
+		host, port, ok := plainAddress(uri)
+		if got := fmt.Sprintf("%s %d %t", host, port, ok); got != want {
+			t.Errorf("%s: %s, want %s", uri, got, want)
+		}
 	}
 }
 

@@ -248,28 +248,44 @@ func TestGoneByClockIsStillDeleted(t *testing.T) {
 // TestCloseFinishesRemovals: a logout that waits for its next attempt gets it from Close.
 func TestCloseFinishesRemovals(t *testing.T) {
 	t.Parallel()
-	f := storetest.Setup(t, impatient)
-	b := f.Browser().Login()
-	b.Store = f.Open()
-	attempts := make(chan struct{}, 100)
-	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown"), Seen: attempts})
-	b.Logout()
-	for range 4 { // by now the wait has grown
-		<-attempts
-	}
-	f.Wire.Heal()
-	if err := b.Store.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
-	f.WantDocuments(0)
+	for server, setup := range map[string]func(t *testing.T) *storetest.Fixture{
+		"test server": func(t *testing.T) *storetest.Fixture { return storetest.Setup(t, impatient) },
+		"standalone": func(t *testing.T) *storetest.Fixture {
+			f, _ := storetest.SetupScripted(t, "", impatient)
+			return f
+		},
+		"replica set": func(t *testing.T) *storetest.Fixture { // where the driver repeats deletes
+			f, _ := storetest.SetupScripted(t, "rs", impatient)
+			return f
+		},
+	} {
+		t.Run(server, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			b := f.Browser().Login()
+			b.Store = f.Open()
+			attempts := make(chan struct{}, 100)
+			f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown"), Seen: attempts})
+			b.Logout()
+			for range 4 { // by now the wait has grown
+				<-attempts
+			}
+			f.Wire.Heal()
+			if err := b.Store.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			f.WantDocuments(0)
 
-	// After Close there is no further attempt, and the log does not promise one.
-	c := f.Browser().Login()
-	c.Store = b.Store
-	f.Wire.On("delete", storetest.Rule{Kind: storetest.Refuse, Once: true})
-	c.Logout()
-	if log := f.Text.String(); !strings.Contains(log, "store is closed") {
-		t.Errorf("log: %s", log)
+			// After Close there is no further attempt, and the log does not promise one.
+			c := f.Browser().Login()
+			c.Store = b.Store
+			f.Wire.On("delete", storetest.Rule{Kind: storetest.Refuse})
+			c.Logout()
+			if log := f.Text.String(); !strings.Contains(log, "store is closed") {
+				t.Errorf("log: %s", log)
+			}
+			f.WantDocuments(1)
+		})
 	}
 }
 

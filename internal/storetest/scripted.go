@@ -32,6 +32,7 @@ type Scripted struct {
 
 	process bson.ObjectID // of the topology's version
 	ctx     context.Context
+	doing   sync.Mutex // held while a line's Do is called
 
 	mu       sync.Mutex
 	script   map[string]Line
@@ -55,6 +56,8 @@ type Line struct {
 	Steps bool          // the primary steps down with that
 	Elect bool          // and is elected again a moment later
 	Then  *Line         // the response to later commands of the name
+
+	Do func(command bson.Raw) // is called before Reply is sent, one call at a time
 }
 
 // write is one that the driver may repeat.
@@ -148,6 +151,15 @@ func (s *Scripted) Client(f *Fixture, change ...func(*options.ClientOptions)) *m
 	client := f.connect(opts, change...)
 	f.T.Cleanup(s.Heal) // before the client is disconnected
 	return client
+}
+
+// URI returns the address that a client connects to.
+func (s *Scripted) URI() string {
+	uri := "mongodb://" + s.address + "/"
+	if s.Set != "" {
+		uri += "?replicaSet=" + s.Set
+	}
+	return uri
 }
 
 // On sets the response to the commands of a name.
@@ -293,6 +305,11 @@ func (s *Scripted) answer(backend io.ReadWriter, request []byte) ([]byte, error)
 		return replyTo(id, bson.D{{Key: "ok", Value: 1}}), nil
 	}
 	l, scripted := s.next(command)
+	if scripted && l.Do != nil {
+		s.doing.Lock()
+		l.Do(firstDocument(request))
+		s.doing.Unlock()
+	}
 	if scripted && !l.Apply {
 		s.stepDown(l)
 		return s.withVersion(id, l.Reply), nil
