@@ -972,3 +972,23 @@ func TestEverySetCookie(t *testing.T) {
 		})
 	}
 }
+
+// TestNilOptions: Options that are nil are the defaults.
+func TestNilOptions(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	f.Store.Options = nil
+	c := f.Browser().Do(func(*sessions.Session) {})
+	if c.Path != "/" || c.MaxAge != 30*24*3600 || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode {
+		t.Errorf("cookie: %v", c)
+	}
+}
+
+// TestOptionsReplaceTheDefaults: Config.Options replaces all of them, also those it leaves out.
+func TestOptionsReplaceTheDefaults(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Options = &sessions.Options{Path: "/"} })
+	if c := f.Browser().Do(func(*sessions.Session) {}); c.HttpOnly || c.Secure || c.MaxAge != 0 {
+		t.Errorf("cookie: %v", c)
+	}
+}

@@ -411,3 +411,18 @@ func TestDamagedSessionInAList(t *testing.T) {
 		t.Errorf("log: %s", log)
 	}
 }
+
+// TestRevokeAllNeedsAnOwner: RevokeAll refuses nil, and a store without OwnerKey.
+func TestRevokeAllNeedsAnOwner(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	f.Browser().Login()
+	if _, err := f.Store.RevokeAll(t.Context(), nil); err == nil {
+		t.Error("nil: no error")
+	}
+	f.Cfg.OwnerKey = ""
+	if _, err := f.Open().RevokeAll(t.Context(), "ada"); err == nil {
+		t.Error("without OwnerKey: no error")
+	}
+	f.WantDocuments(1)
+}

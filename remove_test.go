@@ -698,3 +698,28 @@ func TestRemoveFails(t *testing.T) {
 	}
 	f.WantDocuments(0)
 }
+
+// TestNegativeMaxAgeOfTheStore: each session is removed when it is saved.
+func TestNegativeMaxAgeOfTheStore(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	f.Store.MaxAge(-1)
+	if _, err := b.Save(b.Load()); err != nil {
+		t.Error(err)
+	}
+	f.WantDocuments(0)
+}
+
+// TestRemoveLeavesTheCookie: Remove leaves the browser's cookie, which is of no further use.
+func TestRemoveLeavesTheCookie(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	if err := f.Store.Remove(t.Context(), b.Load()); err != nil {
+		t.Fatal(err)
+	}
+	if b.Cookies[storetest.Name] == "" || !b.Load().IsNew {
+		t.Error("no cookie, or one that works")
+	}
+}

@@ -699,3 +699,21 @@ func TestMoves(t *testing.T) {
 		}
 	}
 }
+
+// TestFetchRenewed: a renewed session is found by its new ID only.
+func TestFetchRenewed(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	session := b.Load()
+	old := session.ID
+	if _, err := b.Renew(session); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Store.Fetch(t.Context(), storetest.Name, old); !errors.Is(err, mongostore.ErrNotFound) {
+		t.Errorf("by the old ID: %v", err)
+	}
+	if s, err := f.Store.Fetch(t.Context(), storetest.Name, session.ID); err != nil || s.Values["user"] != "ada" {
+		t.Errorf("by the new ID: %v", err)
+	}
+}

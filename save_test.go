@@ -1076,3 +1076,34 @@ func TestRepetitionRefused(t *testing.T) {
 	})
 	storetest.Eventually(t, "there is one document", func() bool { return len(f.Documents()) == 1 })
 }
+
+// TestPersistEmpty: Persist stores an empty session, also under SkipEmpty, and does not describe it.
+func TestPersistEmpty(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) {
+		c.SkipEmpty, c.OwnerKey = true, "user"
+		c.Describe = func(*http.Request) map[string]string {
+			t.Error("Describe was called")
+			return nil
+		}
+	})
+	if err := f.Store.Persist(t.Context(), sessions.NewSession(f.Store, storetest.Name)); err != nil {
+		t.Error(err)
+	}
+	f.WantDocuments(1)
+}
+
+// TestSaveOfAnAbandonedRequest: when the visitor has left, a save fails as in an outage.
+func TestSaveOfAnAbandonedRequest(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	session := b.Load()
+	session.Values["n"] = 1
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	r, w := b.Request().WithContext(ctx), httptest.NewRecorder()
+	if err := f.Store.Save(r, w, session); !errors.Is(err, mongostore.ErrUnavailable) || w.Header()["Set-Cookie"] != nil {
+		t.Errorf("%v, %v", err, w.Header())
+	}
+}
