@@ -190,7 +190,7 @@ func TestStandards(t *testing.T) {
 func checkTests(t *testing.T, item, shown string, tests map[string]*testFunc) {
 	t.Helper()
 	everywhere := false
-	for _, entry := range strings.Split(shown, "<br>") {
+	for entry := range strings.SplitSeq(shown, "<br>") {
 		m := testLink.FindStringSubmatch(entry)
 		if m == nil {
 			t.Errorf("%s: no link to a test: %s", item, entry)
@@ -205,7 +205,7 @@ func checkTests(t *testing.T, item, shown string, tests map[string]*testFunc) {
 			t.Errorf("%s: %s is in %s, linked to %s", item, m[1], want, m[2])
 		}
 		if m[3] != "" {
-			for _, sub := range strings.Split(m[3], "; ") {
+			for sub := range strings.SplitSeq(m[3], "; ") {
 				if !found.subtests || !found.texts[sub] {
 					t.Errorf("%s: %s has no subtest %q", item, m[1], sub)
 				}

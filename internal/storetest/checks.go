@@ -22,7 +22,7 @@ func Eventually(t testing.TB, what string, condition func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatal("never happened: ", what)
+			t.Fatal("never happened:", what)
 		}
 	}
 }

@@ -39,7 +39,7 @@ func Server(t testing.TB) *TestServer {
 	t.Helper()
 	s, err := StartServer()
 	if errors.Is(err, testserver.ErrAbsent) {
-		t.Skip("needs a test server: ", err)
+		t.Skip("needs a test server:", err)
 	}
 	if err != nil {
 		t.Fatal("start test server:", err)
@@ -100,7 +100,7 @@ func NeedsMongoDB(t testing.TB, what string) {
 func NeedsRepository(t testing.TB) {
 	t.Helper()
 	if err := testserver.Check(); err != nil {
-		t.Skip("needs the whole repository: ", err)
+		t.Skip("needs the whole repository:", err)
 	}
 }
 
