@@ -15,10 +15,10 @@ import (
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-// TestTTLIndex is made when the store is opened.
-func TestTTLIndex(t *testing.T) {
+// TestTTLIndexIsCreated is made when the store is opened.
+func TestTTLIndexIsCreated(t *testing.T) {
 	t.Parallel()
-	onTTLServers(t, mongostore.TTLIndex, func(t *testing.T, f *storetest.Fixture, coll *mongo.Collection) {
+	onTTLServers(t, mongostore.CleanupTTLIndex, func(t *testing.T, f *storetest.Fixture, coll *mongo.Collection) {
 		wantTTLIndex(t, coll)
 		if log := f.Text.String(); log != "" {
 			t.Errorf("log: %s", log)
@@ -32,7 +32,7 @@ func TestTTLIndex(t *testing.T) {
 // TestTTLIndexOfNew is made in the background of the first save.
 func TestTTLIndexOfNew(t *testing.T) {
 	t.Parallel()
-	onTTLServers(t, mongostore.Off, func(t *testing.T, f *storetest.Fixture, coll *mongo.Collection) {
+	onTTLServers(t, mongostore.CleanupOff, func(t *testing.T, f *storetest.Fixture, coll *mongo.Collection) {
 		store, err := mongostore.New(f.Cfg.Client.Database(f.Cfg.Database).Collection(f.Cfg.Collection), storetest.SigningKey)
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +113,7 @@ func wantTTLIndex(t *testing.T, coll *mongo.Collection) {
 func TestOtherExpiryIndex(t *testing.T) {
 	t.Parallel()
 	storetest.NeedsMongoDB(t, "TTL indexes")
-	f := storetest.Setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.TTLIndex })
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.CleanupTTLIndex })
 	if err := f.Coll.Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestOtherExpiryIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Open()
-	if log := f.Text.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "collMod") {
+	if log := f.Text.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "set its expireAfterSeconds to 0") {
 		t.Errorf("log: %s", log)
 	}
 	if err := f.Coll.Database().RunCommand(t.Context(), bson.D{
@@ -153,13 +153,13 @@ func TestTTLIndexRefused(t *testing.T) {
 		says    string // of the warning; there is none if empty
 	}{
 		{"not implemented", storetest.Refusal(238, "NotImplemented"), nil, "NotImplemented"},
-		{"no right", storetest.Refusal(13, "Unauthorized"), nil, "Unauthorized"},
+		{"no permission", storetest.Refusal(13, "Unauthorized"), nil, "Unauthorized"},
 		{"no such command", storetest.Refusal(59, "CommandNotFound"), nil, "CommandNotFound"},
 		{
 			"other time", storetest.Refusal(85, "IndexOptionsConflict"), indexes(bson.E{Key: "expireAfterSeconds", Value: 3600}),
-			`{collMod: \"COLL\", index: {name: \"theirs\", expireAfterSeconds: 0}}`,
+			`the index \"theirs\" deletes sessions 3600 seconds late, set its expireAfterSeconds to 0`,
 		},
-		{"no TTL", storetest.Refusal(85, "IndexOptionsConflict"), indexes(), `dropIndex(\"theirs\")`},
+		{"no TTL", storetest.Refusal(85, "IndexOptionsConflict"), indexes(), `the index \"theirs\" deletes nothing, drop it`},
 		{"other name", storetest.Refusal(85, "IndexOptionsConflict"), indexes(bson.E{Key: "expireAfterSeconds", Value: 0}), ""},
 		{"other keys", storetest.Refusal(86, "IndexKeySpecsConflict"), indexes(), "theirs"},
 	} {
@@ -171,7 +171,7 @@ func TestTTLIndexRefused(t *testing.T) {
 			if row.indexes != nil {
 				f.Wire.On("listIndexes", storetest.Rule{Kind: storetest.Answer, Reply: row.indexes})
 			}
-			f.Cfg.Cleanup = mongostore.TTLIndex
+			f.Cfg.Cleanup = mongostore.CleanupTTLIndex
 			f.Store = f.Open()
 			warnings := 1
 			if row.says == "" {
@@ -180,9 +180,8 @@ func TestTTLIndexRefused(t *testing.T) {
 			wantLog := func() {
 				t.Helper()
 				log := f.Text.String()
-				says := strings.ReplaceAll(row.says, "COLL", f.Coll.Name())
-				if strings.Count(log, "level=WARN") != warnings || !strings.Contains(log, says) {
-					t.Errorf("log: %s\nwant: %s", log, says)
+				if strings.Count(log, "level=WARN") != warnings || !strings.Contains(log, row.says) {
+					t.Errorf("log: %s\nwant: %s", log, row.says)
 				}
 			}
 			wantLog()
@@ -199,7 +198,7 @@ func TestTTLIndexRefused(t *testing.T) {
 	}
 }
 
-// TestIndexesOfATool: a store without the right to make indexes finds those that somebody
+// TestIndexesOfATool: a store without the permission to create indexes finds those that somebody
 // else has made, and has nothing to complain of.
 func TestIndexesOfATool(t *testing.T) {
 	t.Parallel()
@@ -226,7 +225,7 @@ func TestIndexesOfATool(t *testing.T) {
 			f.Wire.On("listIndexes", storetest.Rule{Kind: storetest.Answer, Reply: bson.D{{Key: "ok", Value: 1}, {Key: "cursor", Value: bson.D{
 				{Key: "id", Value: int64(0)}, {Key: "ns", Value: "a.b"}, {Key: "firstBatch", Value: row.indexes},
 			}}}})
-			f.Cfg.Cleanup, f.Cfg.OwnerKey = mongostore.TTLIndex, "user"
+			f.Cfg.Cleanup, f.Cfg.OwnerKey = mongostore.CleanupTTLIndex, "user"
 			store := f.Open()
 			log := f.Text.String()
 			if warnings := strings.Count(log, "level=WARN"); (warnings > 0) != (row.says != "") || warnings > 1 || !strings.Contains(log, row.says) {
@@ -244,7 +243,7 @@ func TestIndexTriedAgain(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	f.Wire.On("createIndexes", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(10107, "NotWritablePrimary")})
-	f.Cfg.Cleanup = mongostore.TTLIndex
+	f.Cfg.Cleanup = mongostore.CleanupTTLIndex
 	f.Open()
 	if log := f.Text.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "tried again") {
 		t.Errorf("log: %s", log)
@@ -254,7 +253,7 @@ func TestIndexTriedAgain(t *testing.T) {
 // TestSweep: the first save deletes what has expired, and no more than that.
 func TestSweep(t *testing.T) {
 	t.Parallel()
-	f := storetest.Setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.Sweep })
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.CleanupSweep })
 	storetest.Seed(t, f, 2500, time.Now().Add(-time.Minute))
 	storetest.Seed(t, f, 7, time.Now().Add(time.Hour))
 	f.Browser().Login()
@@ -273,7 +272,7 @@ func TestSweep(t *testing.T) {
 // TestSweepFails: a warning, and the save succeeds.
 func TestSweepFails(t *testing.T) {
 	t.Parallel()
-	f := storetest.Setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.Sweep })
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.CleanupSweep })
 	f.Wire.On("find", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
 	f.Browser().Login()
 	storetest.Eventually(t, "there is a warning", func() bool { return strings.Contains(f.Text.String(), "expired sessions not deleted") })
@@ -354,7 +353,7 @@ func TestOpenWithoutIndexes(t *testing.T) {
 			t.Run(what+" "+set, func(t *testing.T) {
 				t.Parallel()
 				f, s := storetest.SetupScripted(t, set, func(c *mongostore.Config) { c.Timeout = 2 * time.Second })
-				f.Cfg.Cleanup, f.Cfg.OwnerKey = mongostore.TTLIndex, "user"
+				f.Cfg.Cleanup, f.Cfg.OwnerKey = mongostore.CleanupTTLIndex, "user"
 				r(f, s)
 				start := time.Now()
 				f.Store = f.Open() // fails the test on an error

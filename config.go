@@ -1,6 +1,7 @@
 package mongostore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,8 @@ import (
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
 // Defaults of [Config].
@@ -21,167 +24,258 @@ const (
 	defaultHost          = "localhost"
 	defaultPort          = 27017
 	defaultCollection    = "sessions"
-	defaultMaxAge        = 30 * 24 * 60 * 60 // seconds, as gorilla's stores
+	defaultMaxAge        = 30 * 24 * 60 * 60 // seconds, as in gorilla's stores
 	defaultBrowserTTL    = 24 * time.Hour
 	defaultTouchInterval = time.Minute
 	defaultMaxSize       = 1 << 20
 	defaultTimeout       = 5 * time.Second
 )
 
-// maxDocumentSize is MongoDB's limit for a document.
-const maxDocumentSize = 16 << 20
+// MongoDB's limits.
+const (
+	maxDocumentSize   = 16 << 20
+	maxDatabaseName   = 63
+	maxCollectionName = 255 // with the database's name and a dot
+)
 
-// Config configures the store that [Open] returns. Only Database is required; the
-// zero value of every other field is its default.
+// Config configures the store that [Open] returns. Only Database is required. The zero value
+// of every other field is its default.
 type Config struct {
-	// Client is an existing connection. The store does not disconnect it.
-	// By default, Open connects to URI.
+	// Client is an existing connection. The store does not disconnect it. By default, Open
+	// connects to URI.
 	Client *mongo.Client
 
-	// URI is a connection string. By default, it is made of Host and Port.
-	// URI, Client, and the pair of Host and Port exclude each other.
+	// URI is a connection string. By default, it is made of Host and Port. URI, Client, and
+	// the pair of Host and Port exclude each other.
 	URI string
 
-	// Host is the server's name or address. By default, it is "localhost".
+	// Host is the server's name or address, without a port. The default is "localhost".
 	Host string
 
-	// Port is the server's port. By default, it is 27017.
+	// Port is the server's port. The default is 27017.
 	Port int
 
-	// Database is the name of the database. It is required, unless the URI
-	// names one.
+	// Database is the name of the database. It is required, unless the URI names one.
 	Database string
 
-	// Collection is the name of the collection. By default, it is "sessions".
+	// Collection is the name of the collection. The default is "sessions".
 	Collection string
 
-	// Options are the defaults of every new session, copied. MaxAge is in seconds;
-	// 0 is a session that ends with the browser. By default, they are Path "/",
-	// MaxAge 30 days, HttpOnly, Secure, SameSite Lax, no Domain. Where they are set,
-	// all of them are: an HttpOnly that is not mentioned is false.
+	// Options are the defaults of every new session. They are copied, and replace all of
+	// [DefaultOptions]: start from those to change one. MaxAge is in seconds; 0 is a session
+	// that ends with the browser. An empty Path is an error.
 	Options *sessions.Options
 
+	// IdleTimeout is how long a session lives after its last touch, in whole seconds. It sets
+	// MaxAge of the default options, and cannot be combined with Options. The default is 30 days.
+	IdleTimeout time.Duration
+
 	// AbsoluteTimeout is how long a session lives at most, from its creation or that of
-	// the session that it was renewed from, however often it is used. By default,
-	// there is no limit.
+	// the session that it was renewed from. The default is no limit.
 	AbsoluteTimeout time.Duration
 
-	// BrowserTTL is how long a session with MaxAge 0, whose cookie ends with
-	// the browser, lives in the database after it was last saved. By default,
-	// it is 24 hours.
+	// BrowserTTL is how long a session with MaxAge 0, whose cookie ends with the browser,
+	// lives in the database after its last touch. The default is 24 hours.
 	BrowserTTL time.Duration
 
-	// TouchInterval is how often at most the expiry of a session that is saved
-	// unchanged is moved. It is never above a tenth of the session's
-	// lifetime. By default, it is one minute.
+	// TouchInterval is the shortest time between two touches: writes that move the expiry of
+	// a session, with which the cookie is sent again. It is capped at a tenth of the session's
+	// lifetime. The default is one minute.
 	TouchInterval time.Duration
 
-	// MaxSize is how many bytes a session's encoded keys and values may have,
-	// at most 15 MiB. By default, it is 1 MiB. See [ErrTooLarge].
+	// MaxSize is the largest size of a session's encoded keys and values, in bytes, at most
+	// 15 MiB. The default is 1 MiB. See [ErrTooLarge].
 	MaxSize int
 
-	// SkipEmpty has Save pass over a new session without values: no document, no
-	// cookie. It is for applications whose middleware saves every session, where bots
-	// would fill the database. By default, such a session is stored, as in gorilla's
-	// own stores.
+	// SkipEmpty makes Save ignore a new session without values: no document, no cookie. It is
+	// for applications that save every session, where bots would fill the database. By default,
+	// such a session is stored, as in gorilla's own stores. [Store.Middleware] never saves one.
 	SkipEmpty bool
 
-	// OwnerKey is the key in Values under which the application keeps whose
-	// session it is, such as "user_id"; see [Store.Sessions] for the types. It makes
-	// [Store.Sessions] and [Store.RevokeAll] work, and an index for them. By default,
-	// sessions have no owner.
+	// OwnerKey is the key in Values that identifies the session's user, such as "user_id";
+	// see [Store.Sessions] for its types. [Store.Sessions] and [Store.RevokeAll] need it. The
+	// store creates an index for them. By default, sessions have no owner. A store without an
+	// OwnerKey leaves the owners of other stores' sessions as they are.
 	OwnerKey string
 
-	// Describe tells what to show a user of a session in a list: the device, the
-	// place. It is called when a session is written, and its result is stored,
-	// readable, beside the values. It needs OwnerKey. By default, there is nothing.
+	// Describe returns details of a session, such as device and location, to show in a list
+	// of sessions. It is called when a session is inserted, renewed or touched. Its result is
+	// stored, unencrypted, beside the values; what exceeds 4 KiB is cut, key by key. It needs
+	// OwnerKey. It may call the store.
 	Describe func(*http.Request) map[string]string
 
-	// OnConflict is what becomes of a save that changes a key which another
-	// request has changed since this one loaded the session. By default, it is [Merge].
+	// Types are the application's own types that are stored as BSON documents, each made with
+	// [TypeOf]. By default, own types are stored by [encoding/gob].
+	Types []Type
+
+	// OnConflict decides what happens to a save that changes a key which another request has
+	// changed since this one loaded the session. The default is [ConflictMerge].
 	OnConflict ConflictPolicy
 
-	// SealKeys encrypt the values in the database, with AES-256-GCM; 32 bytes each.
-	// The first one seals, all open. To replace one, put the new key behind the old
-	// one in all processes, then in front; remove the old one when the sessions from
-	// before have ended. Values of earlier times stay as they are until they are written
-	// again. What cannot be opened is [ErrCorrupt]. What is not sealed: the names of
-	// keys, the owner, Describe's result, and the times. By default, nothing is sealed.
-	SealKeys [][]byte
+	// OnCorrupt decides what happens to a request whose session cannot be decoded. The default
+	// is [CorruptRefuse].
+	OnCorrupt CorruptPolicy
 
-	// MigrateFrom is the store that this one replaces, with the keys that it
-	// had. A request with a cookie of that store gets the values of its
-	// session, which is stored here at its first Save, and removed there where
-	// that store can; a failure at that is a warning. Of a visitor's first
-	// requests at once, each stores a session of its own, and the last cookie
-	// stays. An error of that store that is not securecookie's, [fs.ErrNotExist]
-	// or [mongo.ErrNoDocuments] counts as its outage, and is [ErrUnavailable]. A
-	// store that reports its outage as an absent session, as
-	// github.com/laziness-coders/mongostore does, makes its visitors new ones meanwhile.
-	//
-	// A CookieStore cannot remove: its cookie is the session, so a copy of it is
-	// taken over again, also after a logout, as long as its codecs accept its
-	// age (30 days, or what its MaxAge was called with) and MigrateFrom is set.
-	// To end that, remove MigrateFrom. By default, there is none.
-	MigrateFrom sessions.Store
+	// OnError answers a request in the place of [Store.Middleware], which has an error: of
+	// the load, before the handler was called, or of the save, before anything of the response
+	// was sent. By default, the response has the status of [StatusCode] and its text.
+	OnError func(http.ResponseWriter, *http.Request, error)
 
-	// Cleanup is how expired sessions are deleted. By default, it is
-	// [TTLIndex]. No choice makes an expired session readable.
+	// Cleanup is how expired sessions are deleted. The default is [CleanupTTLIndex]. No
+	// choice makes an expired session readable.
 	Cleanup Cleanup
 
-	// Timeout bounds each operation of the database, in which the driver may repeat a
-	// command that failed; [Store.Renew] takes three and more of them. In [Open], [Store.Count],
-	// [Store.DeleteExpired], [Store.EnsureIndexes], [Store.Sessions],
-	// [Store.Revoke] and [Store.RevokeAll] a deadline of the context applies
-	// instead, if it has one. By default, it is 5 seconds.
+	// SealKeys encrypt the values in the database with AES-256-GCM. They have 32 bytes each.
+	// The first one encrypts, all decrypt. To replace one, add the new key behind the old one
+	// in all processes, then move it to the front. Remove the old one when the sessions from
+	// before have ended. A value that cannot be decrypted is reported as [ErrCorrupt]. Key
+	// names, the owner, Describe's result and the times are not encrypted. By default, nothing
+	// is.
+	SealKeys [][]byte
+
+	// MigrateFrom is the store that this one replaces, with its keys. A request with a
+	// cookie of that store gets the values of its session. The first Save stores the session
+	// here, and removes it there. Concurrent first requests make one session. A logout is final, also
+	// for copies of the old cookie.
+	//
+	// Calls of that store are bounded by Timeout; one that does not return keeps its
+	// goroutine. If that store cannot be asked, the error is [ErrUnavailable]. Its errors from
+	// securecookie, [fs.ErrNotExist] and [mongo.ErrNoDocuments] mean that there is no
+	// session. A failure to remove the session there is a warning. By default, there is none.
+	MigrateFrom sessions.Store
+
+	// Timeout bounds each operation of the database, in which the driver may repeat a command
+	// that failed. [Store.Renew] takes two operations and more. In [Open], [Store.Ping],
+	// [Store.Count], [Store.All], [Store.DeleteExpired], [Store.EnsureIndexes],
+	// [Store.Sessions], [Store.Revoke] and [Store.RevokeAll] a deadline of the context applies
+	// instead, if it has one. The default is 5 seconds.
 	Timeout time.Duration
 
-	// Logger receives warnings. By default, it is [slog.Default].
+	// Logger receives warnings. The default is [slog.Default].
 	Logger *slog.Logger
 }
 
-// connection gives what to connect to, unless there is a client, and the database's name.
-func (cfg *Config) connection() (*options.ClientOptions, string, error) {
-	hasAddress := cfg.Host != "" || cfg.Port != 0
+// CorruptPolicy decides what happens to a request whose session cannot be decoded.
+type CorruptPolicy int
+
+const (
+	// CorruptRefuse returns [ErrCorrupt] and a session whose Save fails. The handler decides:
+	// usually it logs the error, ends the session and asks the user to log in.
+	CorruptRefuse CorruptPolicy = iota
+
+	// CorruptRestart returns a new session and logs a warning. The document stays as it is,
+	// until it expires.
+	CorruptRestart
+)
+
+// Type is one of the application's own types; see [TypeOf].
+type Type = bsonval.Type
+
+// TypeOf returns a type for [Config.Types]: values of type T or *T in a session are stored as
+// {_type: name, _value: <document>}. The driver's bson package encodes them, with its struct
+// tags, so they can be read and queried in the database. The type needs no
+// [encoding/gob.Register]. A value of it that was stored by gob before can still be loaded, as
+// long as it is registered. It is stored as a document when it is next changed.
+//
+// T is a struct, a pointer to one, or a named slice or map. With a pointer type, values
+// come back as pointers. Fields may be added and removed between releases; a field that is
+// not in the document has its zero value. What the bson package does not keep is lost:
+// unexported fields, time zones, fractions of a millisecond, and the types of values in fields
+// of an interface type.
+//
+// The name is stored with each value, so it must not change. A name or a type that is used
+// twice is an error of [Open].
+func TypeOf[T any](name string) Type { return bsonval.TypeOf[T](name) }
+
+// DefaultOptions returns the options that sessions have without [Config.Options]: Path "/",
+// MaxAge 30 days, HttpOnly, Secure, SameSite=Lax, no Domain.
+func DefaultOptions() *sessions.Options {
+	return &sessions.Options{
+		Path:     "/",
+		MaxAge:   defaultMaxAge,
+		HttpOnly: true,
+		Secure:   true,
+		SameSite: http.SameSiteLaxMode,
+	}
+}
+
+// address is where the sessions are.
+type address struct {
+	connection           *options.ClientOptions // nil for Config.Client
+	database, collection string
+}
+
+// address returns where the configuration says the sessions are.
+func (cfg *Config) address() (address, error) {
+	hasHost := cfg.Host != "" || cfg.Port != 0
 	switch {
 	case cfg.Client != nil && cfg.URI != "":
-		return nil, "", errors.New("both Client and URI are set")
-	case cfg.Client != nil && hasAddress:
-		return nil, "", errors.New("both Client and Host or Port are set")
-	case cfg.URI != "" && hasAddress:
-		return nil, "", errors.New("both URI and Host or Port are set")
+		return address{}, errors.New("both Client and URI are set")
+	case cfg.Client != nil && hasHost:
+		return address{}, errors.New("both Client and Host or Port are set")
+	case cfg.URI != "" && hasHost:
+		return address{}, errors.New("both URI and Host or Port are set")
 	case cfg.Port < 0 || cfg.Port > 65535:
-		return nil, "", fmt.Errorf("port %d is out of range", cfg.Port)
+		return address{}, fmt.Errorf("the Port %d is out of range", cfg.Port)
+	}
+	a := address{
+		database:   cmp.Or(cfg.Database, databaseOf(cfg.URI)),
+		collection: cmp.Or(cfg.Collection, defaultCollection),
+	}
+	if err := checkNames(a.database, a.collection); err != nil {
+		return address{}, err
+	}
+	if cfg.Client != nil {
+		return a, nil
 	}
 	uri := cfg.URI
 	if uri == "" {
-		address := net.JoinHostPort(or(cfg.Host, defaultHost), strconv.Itoa(or(cfg.Port, defaultPort)))
-		uri = "mongodb://" + address
-	}
-	database := cfg.Database
-	if database == "" {
-		database = databaseOf(cfg.URI)
-	}
-	if database == "" {
-		return nil, "", errors.New("no database name")
-	}
-	if cfg.Client != nil {
-		return nil, database, nil
-	}
-	connection := options.Client().ApplyURI(uri)
-	if err := connection.Validate(); err != nil {
-		// The driver's error may quote the URI, and with it a password; that of a
-		// name server does not.
-		var lookup *net.DNSError
-		if errors.As(err, &lookup) {
-			return nil, "", unavailable(lookup)
+		if err := checkHost(cfg.Host); err != nil {
+			return address{}, err
 		}
-		return nil, "", errors.New("invalid URI, or Host")
+		host := strings.TrimSuffix(strings.TrimPrefix(cmp.Or(cfg.Host, defaultHost), "["), "]")
+		uri = "mongodb://" + net.JoinHostPort(host, strconv.Itoa(cmp.Or(cfg.Port, defaultPort)))
 	}
-	if !connection.WriteConcern.Acknowledged() {
-		return nil, "", errUnacknowledged
+	a.connection = options.Client().ApplyURI(uri)
+	if err := a.connection.Validate(); err != nil {
+		if lookup := lookupError(err); lookup != nil {
+			return address{}, lookup
+		}
+		// The driver's error may quote the URI, and with it a password.
+		return address{}, errors.New("invalid URI or Host")
 	}
-	return connection, database, nil
+	if !a.connection.WriteConcern.Acknowledged() {
+		return address{}, errUnacknowledged
+	}
+	return a, nil
+}
+
+// checkHost finds a port in a host. An IPv6 address has several colons.
+func checkHost(host string) error {
+	if _, _, err := net.SplitHostPort(host); err == nil {
+		return fmt.Errorf("the Host %q has a port, which belongs into Port", host)
+	}
+	return nil
+}
+
+// checkNames applies MongoDB's rules for names, which the server applies only to a write:
+// https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
+func checkNames(database, collection string) error {
+	switch {
+	case database == "":
+		return errors.New("no database name")
+	case len(database) > maxDatabaseName:
+		return fmt.Errorf("the Database name has %d bytes, at most %d are allowed", len(database), maxDatabaseName)
+	case strings.ContainsAny(database, "/\\. \"$*<>:|?\x00"):
+		return fmt.Errorf("the Database name %q has a character that MongoDB does not allow", database)
+	case strings.ContainsAny(collection, "$\x00"), strings.HasPrefix(collection, "."), strings.HasSuffix(collection, "."), strings.Contains(collection, ".."):
+		return fmt.Errorf("the Collection name %q is not allowed in MongoDB", collection)
+	case strings.HasPrefix(collection, "system."):
+		return fmt.Errorf("the Collection name %q is reserved by MongoDB", collection)
+	case len(database)+1+len(collection) > maxCollectionName:
+		return fmt.Errorf("the names of Database and Collection have more than %d bytes together", maxCollectionName-1)
+	}
+	return nil
 }
 
 // databaseOf returns the database that a connection string names.
@@ -196,48 +290,79 @@ func databaseOf(uri string) string {
 	return name
 }
 
-// check finds what is negative, unknown or contradictory.
+// check finds settings that are negative, unknown or contradictory.
 func (cfg *Config) check() error {
-	switch {
-	case cfg.AbsoluteTimeout < 0:
-		return errors.New("AbsoluteTimeout is negative")
-	case cfg.BrowserTTL < 0:
-		return errors.New("BrowserTTL is negative")
-	case cfg.TouchInterval < 0:
-		return errors.New("TouchInterval is negative")
-	case cfg.Timeout < 0:
-		return errors.New("Timeout is negative") //nolint:staticcheck // the field's name
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"IdleTimeout", cfg.IdleTimeout},
+		{"AbsoluteTimeout", cfg.AbsoluteTimeout},
+		{"BrowserTTL", cfg.BrowserTTL},
+		{"TouchInterval", cfg.TouchInterval},
+		{"Timeout", cfg.Timeout},
+	} {
+		if d.value < 0 {
+			return fmt.Errorf("%s is negative", d.name)
+		}
+	}
+	switch o := cfg.Options; {
+	case cfg.IdleTimeout > 0 && o != nil:
+		return errors.New("both IdleTimeout and Options are set; MaxAge of Options is the idle timeout")
+	case cfg.IdleTimeout > 0 && cfg.IdleTimeout < time.Second:
+		return errors.New("IdleTimeout is less than a second")
+	case o != nil && o.MaxAge < 0:
+		return errors.New("MaxAge of Options is negative, so no session could be kept")
+	case o != nil && o.Path == "":
+		return errors.New("Path of Options is empty; Options replace all defaults, so start from DefaultOptions") //nolint:staticcheck // the field's name
 	case cfg.MaxSize < 0:
 		return errors.New("MaxSize is negative")
 	case cfg.MaxSize > maxDocumentSize-1<<20:
 		return errors.New("MaxSize is more than a MongoDB document can hold beside its other fields")
-	case cfg.Cleanup < TTLIndex || cfg.Cleanup > Off:
+	case cfg.Cleanup < CleanupTTLIndex || cfg.Cleanup > CleanupOff:
 		return fmt.Errorf("unknown Cleanup %d", cfg.Cleanup)
-	case cfg.OnConflict < Merge || cfg.OnConflict > Reject:
+	case cfg.OnConflict < ConflictMerge || cfg.OnConflict > ConflictReject:
 		return fmt.Errorf("unknown OnConflict %d", cfg.OnConflict)
+	case cfg.OnCorrupt < CorruptRefuse || cfg.OnCorrupt > CorruptRestart:
+		return fmt.Errorf("unknown OnCorrupt %d", cfg.OnCorrupt)
 	case cfg.Describe != nil && cfg.OwnerKey == "":
-		return errors.New("Describe is set but OwnerKey is not, so nobody could list what it tells") //nolint:staticcheck // the field's name
-	case cfg.Options != nil && cfg.Options.MaxAge < 0:
-		return errors.New("MaxAge of Options is negative: no session could be kept")
+		return errors.New("Describe is set but OwnerKey is not, so its result could not be listed") //nolint:staticcheck // the field's name
 	}
 	return nil
 }
 
-// or returns v, or if that is the zero value, standard.
-func or[T comparable](v, standard T) T {
-	var zero T
-	if v == zero {
-		return standard
+// options returns the defaults of every new session.
+func (cfg *Config) options() *sessions.Options {
+	if cfg.Options != nil {
+		o := *cfg.Options
+		return &o
 	}
-	return v
+	o := DefaultOptions()
+	if cfg.IdleTimeout > 0 {
+		o.MaxAge = int(cfg.IdleTimeout / time.Second)
+	}
+	return o
 }
 
-func defaultOptions() *sessions.Options {
-	return &sessions.Options{
-		Path:     "/",
-		MaxAge:   defaultMaxAge,
-		HttpOnly: true,
-		Secure:   true,
-		SameSite: http.SameSiteLaxMode,
+func (s *Store) logger() *slog.Logger {
+	if s.cfg.Logger != nil {
+		return s.cfg.Logger
 	}
+	return slog.Default()
+}
+
+// options returns s.Options, or the defaults if an application has set them to nil.
+func (s *Store) options() *sessions.Options {
+	if s.Options == nil {
+		return DefaultOptions()
+	}
+	return s.Options
+}
+
+// maxAgeOf returns the MaxAge that a stored session has in this store.
+func (s *Store) maxAgeOf(m *meta) int {
+	if m.maxAge != nil {
+		return *m.maxAge
+	}
+	return s.options().MaxAge
 }

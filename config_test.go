@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -100,7 +101,7 @@ func TestShortKey(t *testing.T) {
 func TestOpenURI(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
-	cfg := mongostore.Config{URI: storetest.Server(t).URI, Database: f.Coll.Database().Name(), Collection: f.Coll.Name(), Cleanup: mongostore.Off}
+	cfg := mongostore.Config{URI: storetest.Server(t).URI, Database: f.Coll.Database().Name(), Collection: f.Coll.Name(), Cleanup: mongostore.CleanupOff}
 	store, err := mongostore.Open(t.Context(), cfg, storetest.SigningKey)
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +150,7 @@ func openAddress(t *testing.T, f *storetest.Fixture, uri string) {
 		{Host: host, Port: port, Database: database},
 		{URI: "mongodb://" + net.JoinHostPort(host, strconv.Itoa(port)) + "/" + database + "?appName=test"},
 	} {
-		cfg.Cleanup = mongostore.Off
+		cfg.Cleanup = mongostore.CleanupOff
 		store, err := mongostore.Open(t.Context(), cfg, storetest.SigningKey)
 		if err != nil {
 			t.Fatal(err)
@@ -221,5 +222,164 @@ func TestConfigIsCopied(t *testing.T) {
 	own.MaxAge = -1
 	if s := b.Load(); s.IsNew || s.Options.MaxAge != 60 {
 		t.Errorf("new %t, MaxAge %d", s.IsNew, s.Options.MaxAge)
+	}
+}
+
+// TestDefaultOptions: a copy for each caller, to change one of them.
+func TestDefaultOptions(t *testing.T) {
+	t.Parallel()
+	want := sessions.Options{Path: "/", MaxAge: 30 * 24 * 3600, HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode}
+	own := mongostore.DefaultOptions()
+	if *own != want {
+		t.Errorf("%+v", *own)
+	}
+	own.MaxAge = 3600
+	if *mongostore.DefaultOptions() != want {
+		t.Error("one caller's change is seen by another")
+	}
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.Options = own })
+	b := f.Browser()
+	w := b.Visit(storetest.SetValue("user", "ada"))
+	if c := w.Result().Cookies()[0]; c.MaxAge != 3600 || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode || c.Path != "/" {
+		t.Errorf("cookie: %v", c)
+	}
+	own.MaxAge = 60 // is not seen by the store
+	if got := f.Browser().Load().Options.MaxAge; got != 3600 {
+		t.Errorf("MaxAge: %d", got)
+	}
+}
+
+// TestIdleTimeout sets the MaxAge of the default options, and nothing else of them.
+func TestIdleTimeout(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.IdleTimeout = time.Hour })
+	b := f.Browser()
+	w := b.Visit(storetest.SetValue("user", "ada"))
+	if c := w.Result().Cookies()[0]; c.MaxAge != 3600 || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode || c.Path != "/" {
+		t.Errorf("cookie: %v", c)
+	}
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(time.Hour))
+	if v := f.Document().Lookup("maxAge"); v.Type != 0 {
+		t.Errorf("maxAge: %v", v)
+	}
+	f.Older(61 * time.Minute)
+	b.WantOut("after the idle timeout")
+	for what, change := range map[string]func(*mongostore.Config){
+		"with Options": func(c *mongostore.Config) { c.IdleTimeout, c.Options = time.Hour, mongostore.DefaultOptions() },
+		"negative":     func(c *mongostore.Config) { c.IdleTimeout = -1 },
+	} {
+		cfg := f.Cfg
+		change(&cfg)
+		if store, err := mongostore.Open(t.Context(), cfg, signingKey); err == nil || !strings.Contains(err.Error(), "IdleTimeout") {
+			t.Errorf("%s: %v", what, err)
+			if store != nil {
+				_ = store.Close(t.Context())
+			}
+		}
+	}
+}
+
+// Names that MongoDB cannot have:
+// https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
+var (
+	badDatabases = []string{
+		"my.app", "a/b", `a\b`, "a b", `a"b`, "$x", "x$", "a$b", "nul\x00", "\x00", ".", strings.Repeat("d", 64), strings.Repeat("d", 70), strings.Repeat("ü", 32),
+	}
+	badCollections = []string{"se$sions", "$sessions", "sessions$", "nul\x00", "system.sessions", strings.Repeat("c", 256), strings.Repeat("ü", 128)}
+	goodDatabases  = []string{"app", "my-app", "my_app", "App2", strings.Repeat("d", 63), "ünïcode"}
+	goodCollection = []string{"sessions", "my.sessions", "_sessions", "my-sessions", "systems", "ünïcode"}
+)
+
+// TestNamesThatMongoDBCannotHave: Open fails, and names the setting.
+func TestNamesThatMongoDBCannotHave(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	open := func(change func(*mongostore.Config)) error {
+		cfg := f.Cfg
+		cfg.Timeout = time.Second
+		change(&cfg)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		store, err := mongostore.Open(ctx, cfg, signingKey)
+		if err == nil {
+			_ = store.Close(ctx)
+		}
+		return err
+	}
+	for _, bad := range badDatabases {
+		if err := open(func(c *mongostore.Config) { c.Database = bad }); err == nil || !strings.Contains(err.Error(), "Database") {
+			t.Errorf("Database %.70q: %v", bad, err)
+		}
+		if _, err := mongostore.New(f.Cfg.Client.Database(bad).Collection("sessions"), signingKey); err == nil {
+			t.Errorf("New with database %.70q: no error", bad)
+		}
+	}
+	for _, bad := range []string{"my.app", "a%20b", "$x", "a%22b", strings.Repeat("d", 64)} {
+		err := open(func(c *mongostore.Config) {
+			c.Client, c.Database, c.URI, c.Timeout = nil, "", "mongodb://127.0.0.1:1/"+bad, 300*time.Millisecond
+		})
+		if err == nil || errors.Is(err, mongostore.ErrUnavailable) {
+			t.Errorf("URI with database %.70q: %v", bad, err)
+		}
+	}
+	for _, bad := range badCollections {
+		if err := open(func(c *mongostore.Config) { c.Collection = bad }); err == nil || !strings.Contains(err.Error(), "Collection") {
+			t.Errorf("Collection %.70q: %v", bad, err)
+		}
+		if _, err := mongostore.New(f.Cfg.Client.Database("app").Collection(bad), signingKey); err == nil {
+			t.Errorf("New with collection %.70q: no error", bad)
+		}
+	}
+	for _, good := range goodDatabases {
+		if _, err := mongostore.New(f.Cfg.Client.Database(good).Collection("sessions"), signingKey); err != nil {
+			t.Errorf("New with database %.70q: %v", good, err)
+		}
+	}
+	for _, good := range goodCollection {
+		if _, err := mongostore.New(f.Cfg.Client.Database("app").Collection(good), signingKey); err != nil {
+			t.Errorf("New with collection %.70q: %v", good, err)
+		}
+	}
+}
+
+// TestHostWithAPort: the port has a setting of its own.
+func TestHostWithAPort(t *testing.T) {
+	t.Parallel()
+	for _, host := range []string{"db:27018", "localhost:27017", "127.0.0.1:27017", "[::1]:27017", "a:1,b:2"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		_, err := mongostore.Open(ctx, mongostore.Config{Host: host, Database: "app", Timeout: 300 * time.Millisecond}, signingKey)
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), "Host") || strings.Contains(err.Error(), "deadline") {
+			t.Errorf("Host %q: %v", host, err)
+		}
+	}
+	// An address of IPv6 is no host with a port.
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := mongostore.Open(ctx, mongostore.Config{Host: "::1", Port: 1, Database: "app", Timeout: 300 * time.Millisecond}, signingKey)
+	if err == nil || strings.Contains(err.Error(), "Host") {
+		t.Errorf("Host ::1: %v", err)
+	}
+}
+
+// TestOptionsWithoutAPath: they replace all defaults, so they are probably meant to
+// change one.
+func TestOptionsWithoutAPath(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	for what, options := range map[string]*sessions.Options{
+		"MaxAge alone": {MaxAge: 3600},
+		"nothing":      {},
+		"all but Path": {MaxAge: 3600, HttpOnly: true, Secure: true, Domain: "example.com"},
+	} {
+		cfg := f.Cfg
+		cfg.Options = options
+		store, err := mongostore.Open(t.Context(), cfg, signingKey)
+		if err == nil {
+			_ = store.Close(t.Context())
+		}
+		if err == nil || !strings.Contains(err.Error(), "DefaultOptions") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package mongostore
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -8,57 +9,78 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
 )
 
-// The session's ID and the cookie that carries it.
+// This file makes session IDs, and the cookies that carry them.
 
 const (
-	idBytes = 32 // 256 bits from the system's CSPRNG; OWASP ASVS 7.2.3 asks for 128
+	idBytes = 32 // 256 bits; OWASP ASVS 7.2.3 asks for 128
 
-	keyLength = 43 // of a SHA-256 in base64
+	// hashLength is the length of a SHA-256 in base64.
+	hashLength = 43
 
-	// maxIDLength bounds what is hashed; IDs of our own making have 43 characters.
+	// maxIDLength bounds what is hashed. An ID that the store makes has 43 characters.
 	maxIDLength = 128
 
-	// maxCookies is how many cookies of one name a request can have looked up.
-	// Browsers send several when one was set for a parent domain or path.
-	maxCookies = 8
+	// maxLookups is how many cookies of one name are looked up in the database. Browsers
+	// send several when one was set for a parent domain or path.
+	maxLookups = 8
 
-	// maxCookieSize is what browsers keep of a cookie's name and value (RFC 6265,
+	// maxCookieSize is how many bytes of a cookie's name and value browsers keep (RFC 6265,
 	// section 6.1).
 	maxCookieSize = 4096
 
-	minKeyLength = 32 // of a signing key, for HMAC-SHA-256
+	minSigningKey = 32 // bytes, for HMAC-SHA-256
 )
 
 var errID = errors.New("not a session ID")
 
-// newID makes a session ID. Package rand does not fail: it ends the process rather
-// than to return bytes that can be guessed.
+// newID returns a random session ID. Read never fails: the program ends where there is
+// no randomness.
 func newID() string {
 	id := make([]byte, idBytes)
 	_, _ = rand.Read(id)
 	return base64.RawURLEncoding.EncodeToString(id)
 }
 
-// keyOf gives the _id of a session's document. Who reads the database cannot make
-// a session ID from it.
-func keyOf(id string) string {
-	sum := sha256.Sum256([]byte(id))
-	var key [keyLength]byte
-	base64.RawURLEncoding.Encode(key[:], sum[:])
-	return string(key[:])
+// derivedID returns the session ID for the cookie of another store.
+func derivedID(secret []byte, name, content string) string {
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(name + "\x00" + content))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// validID holds for every ID of our making. What else is signed by the same keys,
-// such as the values of a CookieStore, is no ID.
-func validID[T string | []byte](id T) bool {
+// deriveSecrets returns the secrets for derivedID, one for each signing key.
+func deriveSecrets(keyPairs [][]byte) (secrets [][]byte) {
+	for i := 0; i < len(keyPairs); i += 2 {
+		mac := hmac.New(sha256.New, keyPairs[i])
+		mac.Write([]byte("mongostore: IDs of migrated sessions"))
+		secrets = append(secrets, mac.Sum(nil))
+	}
+	return secrets
+}
+
+// hashID returns the _id of a session's document. The ID cannot be computed from it. The ID may
+// be followed by what [undecidedID] adds.
+func hashID(id string) string {
+	id, _, _ = strings.Cut(id, ".")
+	var text [maxIDLength]byte // on the stack
+	sum := sha256.Sum256(append(text[:0], id...))
+	var hash [hashLength]byte
+	base64.RawURLEncoding.Encode(hash[:], sum[:])
+	return string(hash[:])
+}
+
+// validHash reports whether s has the form of a hash.
+func validHash(s string) bool { return len(s) == hashLength && validID(s) }
+
+// validID reports whether id has the form of a session ID. It rejects other content
+// signed with the same keys, such as a CookieStore's values.
+func validID(id string) bool {
 	for i := range len(id) {
 		if c := id[i]; (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
 			return false
@@ -67,38 +89,63 @@ func validID[T string | []byte](id T) bool {
 	return len(id) > 0 && len(id) <= maxIDLength
 }
 
-// idSerializer puts the ID as it is into the cookie, which keeps the cookie short
-// and spares every request gob.
+// cookieID is what a cookie carries.
+type cookieID struct {
+	id       string
+	from     string // the hash of the session that this one was renewed from, if that may still live
+	migrated bool   // that session is the old store's, and not stored here
+	old      bool   // it is not signed by the newest key
+}
+
+// undecidedID returns the session's ID after a renewal that is undecided: whoever presents it
+// looks at the document of the hash from first. A second dot means migrated.
+func undecidedID(id, from string, migrated bool) string {
+	if migrated {
+		from += "."
+	}
+	return id + "." + from
+}
+
+func parseCookieID(text string) (c cookieID, ok bool) {
+	var undecided bool
+	c.id, c.from, undecided = strings.Cut(text, ".")
+	c.from, c.migrated = strings.CutSuffix(c.from, ".")
+	return c, validID(c.id) && undecided == validHash(c.from)
+}
+
+// idsExcept returns the IDs of the cookies but one.
+func idsExcept(cookies []cookieID, except int) (ids []string) {
+	for i, c := range cookies {
+		if i != except {
+			ids = append(ids, c.id)
+		}
+	}
+	return ids
+}
+
+// idSerializer writes the ID into the cookie as it is. That keeps the cookie short.
 type idSerializer struct{}
 
 func (idSerializer) Serialize(src any) ([]byte, error) {
-	switch id := src.(type) {
-	case string:
-		return []byte(id), nil
-	case []byte:
-		return id, nil
-	default:
+	text, ok := src.(string)
+	if !ok {
 		return nil, errID
 	}
+	return []byte(text), nil
 }
 
 func (idSerializer) Deserialize(src []byte, dst any) error {
-	if !validID(src) {
+	dstText, ok := dst.(*string)
+	text := string(src)
+	if _, valid := parseCookieID(text); !ok || !valid {
 		return errID
 	}
-	switch id := dst.(type) {
-	case *string:
-		*id = string(src)
-	case *[]byte:
-		*id = src
-	default:
-		return errID
-	}
+	*dstText = text
 	return nil
 }
 
-// newCodecs makes the cookie's codecs of key pairs. It refuses what securecookie
-// would pass over in silence.
+// newCodecs makes the cookie's codecs of key pairs. It refuses keys with which securecookie
+// fails later, or silently uses another pair.
 func newCodecs(keyPairs [][]byte) (codecs []securecookie.Codec, weak bool, err error) {
 	if len(keyPairs) == 0 {
 		return nil, false, errors.New("no keys")
@@ -108,139 +155,120 @@ func newCodecs(keyPairs [][]byte) (codecs []securecookie.Codec, weak bool, err e
 		if len(signing) == 0 {
 			return nil, false, fmt.Errorf("key %d, for signing, is empty", i)
 		}
-		weak = weak || len(signing) < minKeyLength
+		weak = weak || len(signing) < minSigningKey
 		var block []byte
 		if i+1 < len(keyPairs) {
 			block = slices.Clone(keyPairs[i+1])
 		}
 		if n := len(block); block != nil && n != 16 && n != 24 && n != 32 {
-			return nil, false, fmt.Errorf("key %d, for encryption, has %d bytes; AES takes 16, 24 or 32, and nil is no encryption", i+1, n)
+			return nil, false, fmt.Errorf("key %d, for encryption, has %d bytes: want 16, 24 or 32, or nil for no encryption", i+1, n)
 		}
-		// The document decides how long a session lives, not the age of the
-		// signature: hence no limit.
+		// The document decides how long a session lives, not the signature's age.
 		codecs = append(codecs, securecookie.New(signing, block).SetSerializer(idSerializer{}).MaxAge(0))
 	}
 	return codecs, weak, nil
 }
 
-// carried is a session ID that a request carries.
-type carried struct {
-	id     string
-	signed string // the cookie's content, if a new one would differ in its age alone; or empty
-}
-
-func idsOf(cookies []carried) (ids []string) {
-	for _, c := range cookies {
-		ids = append(ids, c.id)
-	}
-	return ids
-}
-
-// cookieIDs returns the session IDs in the request's cookies of the name, in the order of
-// the cookies, and if there is none the error of the first cookie that failed.
-func (s *Store) cookieIDs(r *http.Request, name string) (ids []carried, err error) {
+// cookiesOf returns the session IDs in the request's cookies of the name, in their order,
+// and if there are none the error of the first cookie that does not verify.
+func (s *Store) cookiesOf(r *http.Request, name string) (cookies []cookieID, err error) {
 	for _, cookie := range r.CookiesNamed(name) {
-		id, newest, errCookie := s.verify(name, cookie.Value)
+		c, errCookie := s.verify(name, cookie.Value)
 		if errCookie != nil {
 			if err == nil {
 				err = errCookie
 			}
 			continue
 		}
-		if validID(id) && !slices.ContainsFunc(ids, func(c carried) bool { return c.id == id }) {
-			c := carried{id: id}
-			if newest {
-				c.signed = cookie.Value
-			}
-			ids = append(ids, c)
-		}
-		if len(ids) == maxCookies {
-			break
+		if c.id != "" && !slices.ContainsFunc(cookies, func(known cookieID) bool { return known.id == c.id }) {
+			cookies = append(cookies, c)
 		}
 	}
-	if len(ids) > 0 {
-		return ids, nil
+	if len(cookies) > 0 {
+		return cookies, nil
 	}
 	return nil, err
 }
 
-// signedAt returns when securecookie signed a cookie's content, which begins with that time,
-// or zero. It serves to spare work, and is not to be relied on.
-func signedAt(content string) time.Time {
-	var start [12]byte
-	if len(content) < 16 {
-		return time.Time{}
-	}
-	if _, err := base64.URLEncoding.Decode(start[:], []byte(content[:16])); err != nil {
-		return time.Time{}
-	}
-	date, _, _ := strings.Cut(string(start[:]), "|")
-	seconds, err := strconv.ParseInt(date, 10, 64)
-	if err != nil {
-		return time.Time{}
-	}
-	return time.Unix(seconds, 0)
-}
-
-// verify returns the ID in a cookie, and whether the newest of the store's own codecs
-// accepted it.
-func (s *Store) verify(name, content string) (id string, newest bool, err error) {
+// verify returns what a cookie carries. The ID is empty if it is signed but none.
+func (s *Store) verify(name, content string) (cookieID, error) {
+	var text string
 	var errs securecookie.MultiError
 	for i, codec := range s.Codecs {
-		err := codec.Decode(name, content, &id)
-		if err == nil {
-			return id, i == 0 && codec == s.newest, nil
+		err := codec.Decode(name, content, &text)
+		if err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		errs = append(errs, err)
+		c, ok := parseCookieID(text)
+		if !ok {
+			return cookieID{}, nil
+		}
+		c.old = i > 0
+		return c, nil
 	}
 	if len(errs) == 0 {
-		return "", false, securecookie.DecodeMulti(name, content, &id) // says that there are no codecs
+		return cookieID{}, securecookie.DecodeMulti(name, content, &text) // reports that there are no codecs
 	}
-	return "", false, errs
+	return cookieID{}, errs
 }
 
-// signedCookie makes the cookie for an ID. Everything that can be wrong with it is
-// found here, before the database is touched. A cookie that came in and is as good as
-// a new one goes out again, which spares half of the cryptography of a request. It is not
-// when it is older than a touch: the application may have given the codecs an age.
-func (s *Store) signedCookie(q *saving) (*http.Cookie, error) {
-	name, signed := q.session.Name(), q.st.signed
-	if q.id != q.st.id || q.next.seenAt.Sub(signedAt(signed)) > s.touchInterval(q.own.MaxAge) {
-		var err error
-		if signed, err = securecookie.EncodeMulti(name, q.id, s.Codecs...); err != nil {
-			return nil, fmt.Errorf("sign cookie: %w", err)
-		}
+// signedCookie returns the cookie for an ID. It finds everything that can be wrong with it, so
+// that nothing is stored without a cookie.
+func (s *Store) signedCookie(name, id string, o *sessions.Options) (*http.Cookie, error) {
+	signed, err := securecookie.EncodeMulti(name, id, s.Codecs...)
+	if err != nil {
+		return nil, fmt.Errorf("sign cookie: %w", err)
 	}
-	return newCookie(name, signed, q.own)
+	return newCookie(name, signed, o)
 }
 
-// newCookie makes a cookie. It refuses one that net/http would mutilate, and names
-// and sizes that browsers refuse.
-func newCookie(name, content string, options *sessions.Options) (*http.Cookie, error) {
-	cookie := sessions.NewCookie(name, content, options)
+// newCookie returns a cookie. It refuses one that net/http would mutilate or browsers drop:
+// see RFC 6265bis, and for the prefixes __Http- and __Host-Http- its successor,
+// https://datatracker.ietf.org/doc/draft-ietf-httpbis-layered-cookies/.
+func newCookie(name, content string, o *sessions.Options) (*http.Cookie, error) {
+	bounded := *o
+	bounded.MaxAge = min(o.MaxAge, longestMaxAge)
+	cookie := sessions.NewCookie(name, content, &bounded)
 	if err := cookie.Valid(); err != nil {
 		return nil, fmt.Errorf("invalid cookie: %w", err)
 	}
 	if len(name)+len(content) > maxCookieSize {
 		return nil, fmt.Errorf("invalid cookie: name and value exceed %d bytes", maxCookieSize)
 	}
-	// RFC 6265bis, section 4.1.3: browsers compare the prefixes in any case.
-	isHost, isSecure := hasPrefixFold(name, "__Host-"), hasPrefixFold(name, "__Secure-")
-	if (isHost || isSecure) && !options.Secure {
-		return nil, fmt.Errorf("invalid cookie: the name %q demands Secure", name)
+	prefixed := func(prefix string) bool { // in any case: section 5.7
+		return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
 	}
-	if isHost && (options.Path != "/" || options.Domain != "") {
-		return nil, fmt.Errorf("invalid cookie: the name %q demands Path / and no Domain", name)
+	isHost := prefixed("__Host-")
+	isHTTP := prefixed("__Http-") || prefixed("__Host-Http-")
+	switch {
+	case o.Secure:
+	case o.SameSite == http.SameSiteNoneMode:
+		return nil, errors.New("invalid cookie: SameSite=None requires Secure")
+	case o.Partitioned:
+		return nil, errors.New("invalid cookie: Partitioned requires Secure")
+	case isHost || isHTTP || prefixed("__Secure-"):
+		return nil, fmt.Errorf("invalid cookie: the name %q requires Secure", name)
+	}
+	if isHTTP && !o.HttpOnly {
+		return nil, fmt.Errorf("invalid cookie: the name %q requires HttpOnly", name)
+	}
+	if isHost && (o.Path != "/" || o.Domain != "") {
+		return nil, fmt.Errorf("invalid cookie: the name %q requires Path / and no Domain", name)
 	}
 	return cookie, nil
 }
 
-func hasPrefixFold(s, prefix string) bool {
-	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+// checkCookieName checks the name of a session, which is its cookie's.
+func checkCookieName(name string) error {
+	if (&http.Cookie{Name: name}).Valid() != nil { //nolint:gosec // only its name is checked
+		return fmt.Errorf("%q cannot be the name of a cookie", name)
+	}
+	return nil
 }
 
-// setCookie adds the cookie to the response, in the place of the one that an
-// earlier Save of the same session added. It returns the header's line.
+// setCookie adds the cookie to the response, in the place of an earlier line. It returns
+// the new line.
 func setCookie(w http.ResponseWriter, cookie *http.Cookie, earlier string) string {
 	line := cookie.String()
 	withdrawCookie(w, earlier)
@@ -248,7 +276,7 @@ func setCookie(w http.ResponseWriter, cookie *http.Cookie, earlier string) strin
 	return line
 }
 
-// withdrawCookie takes a line that an earlier Save added out of the response again.
+// withdrawCookie removes a line from the response.
 func withdrawCookie(w http.ResponseWriter, line string) {
 	header := w.Header()
 	lines := header["Set-Cookie"]
@@ -259,8 +287,4 @@ func withdrawCookie(w http.ResponseWriter, line string) {
 	if len(header["Set-Cookie"]) == 0 {
 		delete(header, "Set-Cookie")
 	}
-}
-
-func validName(name string) bool {
-	return (&http.Cookie{Name: name}).Valid() == nil //nolint:gosec // only its name is looked at
 }

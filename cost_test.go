@@ -23,8 +23,8 @@ import (
 
 // What a request costs, in commands and bytes.
 
-// TestFiveRequests: a visit without a session, the login, a look, a change, the logout.
-func TestFiveRequests(t *testing.T) {
+// TestVisitCostsOneCommandForEachNeed: a visit without a session, the login, a look, a change, the logout.
+func TestVisitCostsOneCommandForEachNeed(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser()
@@ -42,8 +42,8 @@ func TestFiveRequests(t *testing.T) {
 	f.WantCommands()
 }
 
-// TestUnchangedIsNotWritten: also not with what encodes differently each time.
-func TestUnchangedIsNotWritten(t *testing.T) {
+// TestUnchangedSessionIsNotWritten: also not with what encodes differently each time.
+func TestUnchangedSessionIsNotWritten(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser()
@@ -256,14 +256,14 @@ func onOneConnection(t *testing.T) func(*mongostore.Config) {
 	return func(c *mongostore.Config) {
 		c.Client = client
 		c.OwnerKey = "user"
-		c.Cleanup = mongostore.Sweep
+		c.Cleanup = mongostore.CleanupSweep
 		c.Timeout = time.Minute // a deadlock would last that long
 	}
 }
 
-// TestOneConnection: fifty requests at once share one connection and all succeed, whatever
+// TestRequestsShareOneConnection: fifty concurrent requests share one connection and all succeed, whatever
 // they do, for none holds on to it while it waits for it.
-func TestOneConnection(t *testing.T) {
+func TestRequestsShareOneConnection(t *testing.T) {
 	t.Parallel()
 	const requests = 50
 	f := storetest.Setup(t, onOneConnection(t))
@@ -317,8 +317,8 @@ func TestOneConnection(t *testing.T) {
 	f.WantDocuments(1 + requests*3/5)
 }
 
-// TestOneConnectionInLoop: the loop over a user's sessions may use the store.
-func TestOneConnectionInLoop(t *testing.T) {
+// TestLoopOverSessionsMayUseTheStore: the loop over a user's sessions may use the store.
+func TestLoopOverSessionsMayUseTheStore(t *testing.T) {
 	t.Parallel()
 	const logins = 150 // more than the server returns at once
 	f := storetest.Setup(t, onOneConnection(t))
@@ -339,4 +339,57 @@ func TestOneConnectionInLoop(t *testing.T) {
 		t.Errorf("%d sessions seen, want %d", seen, logins)
 	}
 	f.WantDocuments(0)
+}
+
+// What a request costs in time, against the test server. benchstat compares two runs:
+//
+//	go test -run '^$' -bench . -count 10 . >old.txt
+
+// BenchmarkLoad loads a session of eight values.
+func BenchmarkLoad(b *testing.B) { benchmarkRequests(b, nil) }
+
+// BenchmarkSaveUnchanged loads it and saves it as it is.
+func BenchmarkSaveUnchanged(b *testing.B) {
+	benchmarkRequests(b, func(*sessions.Session, int) {})
+}
+
+// BenchmarkSaveOneKey loads it, changes one of its values, and saves it.
+func BenchmarkSaveOneKey(b *testing.B) {
+	benchmarkRequests(b, func(s *sessions.Session, n int) { s.Values["n"] = n })
+}
+
+// benchmarkRequests measures requests that load a session and, unless change is nil, save it.
+// The metrics of the commands are those of one more request.
+func benchmarkRequests(b *testing.B, change func(s *sessions.Session, n int)) {
+	f := storetest.Setup(b)
+	visitor := f.Browser()
+	visitor.Do(func(s *sessions.Session) {
+		s.Values["user"], s.Values["id"], s.Values["admin"], s.Values["theme"] = "ada", 42, true, "dark"
+		s.Values["locale"], s.Values["n"], s.Values["score"], s.Values["seen"] = "en-GB", 0, 1.5, time.Now().UTC().Truncate(time.Millisecond)
+	})
+	n := 0
+	request := func(store *mongostore.Store) {
+		n++
+		r := visitor.Request()
+		session, err := store.Get(r, storetest.Name)
+		if err != nil || session.IsNew {
+			b.Fatal("not loaded:", err)
+		}
+		if change == nil {
+			return
+		}
+		change(session, n)
+		if err := session.Save(r, httptest.NewRecorder()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	unlogged := f.Another()
+	b.ReportAllocs()
+	for b.Loop() {
+		request(unlogged)
+	}
+	f.Log.Reset()
+	request(f.Store)
+	b.ReportMetric(float64(f.Log.Size()), "sent-B/op")
+	b.ReportMetric(float64(len(f.Log.Reset())), "commands/op")
 }

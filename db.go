@@ -3,79 +3,62 @@ package mongostore
 import (
 	"context"
 	"errors"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 )
 
-// limit gives the context of one operation of the database.
+// This file makes every call to the driver, each bounded in time. Filters and updates are
+// raw BSON, so the client's registry and BSON options do not apply to them.
+
+// limit returns the context of one operation of a request.
 func (s *Store) limit(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(apart(ctx), s.cfg.Timeout)
+	return context.WithTimeout(withoutTransaction(ctx), s.cfg.Timeout)
 }
 
-// bound gives the context of an operation that is not a part of a request: its own
-// deadline applies, and the store's timeout if it has none.
+// bound returns the context of an operation that is not part of a request: its own deadline
+// applies, or else the store's timeout.
 func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
-		return apart(ctx), func() {}
+		return withoutTransaction(ctx), func() {}
 	}
 	return s.limit(ctx)
 }
 
-// apart takes an operation out of a transaction that the application may have put
-// into the context: what Save has reported must not be rolled back.
-func apart(ctx context.Context) context.Context {
+// withoutTransaction detaches ctx from the application's transaction, if any: what Save has
+// reported must not be rolled back.
+func withoutTransaction(ctx context.Context) context.Context {
 	if mongo.SessionFromContext(ctx) == nil {
 		return ctx
 	}
 	return mongo.NewSessionContext(ctx, nil)
 }
 
-// findRecord gets a document, and its values as they are.
-func (s *Store) findRecord(ctx context.Context, key string) (rec record, values []byte, err error) {
+func (s *Store) ping(ctx context.Context) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	if err := s.coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// findDocument returns the document with a hash. It fails with [ErrNotFound] or
+// [ErrUnavailable].
+func (s *Store) findDocument(ctx context.Context, hash string) (bson.Raw, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	doc, err := s.coll.FindOne(ctx, byKey(key)).Raw()
-	if errors.Is(err, mongo.ErrNoDocuments) {
-		return record{}, nil, ErrNotFound
+	doc, err := s.coll.FindOne(ctx, byHash(hash)).Raw()
+	switch {
+	case errors.Is(err, mongo.ErrNoDocuments):
+		return nil, ErrNotFound
+	case err != nil:
+		return nil, unavailable(err)
 	}
-	if err != nil {
-		return record{}, nil, unavailable(err)
-	}
-	rec, values, err = parseRecord(doc, key)
-	if errors.Is(err, errMisdelivered) {
-		return record{}, nil, unavailable(err)
-	}
-	if err != nil {
-		return record{}, nil, corrupt(err)
-	}
-	return rec, values, nil
-}
-
-// find and advance bound each exchange with the server, but not what the caller
-// does between them.
-func (s *Store) find(ctx context.Context, filter any, opts ...options.Lister[options.FindOptions]) (*mongo.Cursor, error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	return s.coll.Find(ctx, filter, opts...)
-}
-
-func (s *Store) advance(ctx context.Context, cursor *mongo.Cursor) bool {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	return cursor.Next(ctx)
-}
-
-func (s *Store) deleteDocuments(ctx context.Context, filter any) (int64, error) {
-	res, err := s.coll.DeleteMany(ctx, filter)
-	if err != nil {
-		return 0, writeError(err)
-	}
-	if !res.Acknowledged {
-		return 0, errUnacknowledged
-	}
-	return res.DeletedCount, nil
+	return doc, nil
 }
 
 func (s *Store) insertDocument(ctx context.Context, doc bson.Raw) error {
@@ -88,35 +71,37 @@ func (s *Store) insertDocument(ctx context.Context, doc bson.Raw) error {
 	return writeError(err)
 }
 
-// updateDocument reports whether there is a document that the filter matches.
+// updateDocument reports whether there is a document that the filter matches. A tombstone
+// matches none.
 func (s *Store) updateDocument(ctx context.Context, filter, update bson.Raw) (bool, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	res, err := s.coll.UpdateOne(ctx, filter, update)
-	if hasCode(err, codeTypeMismatch) {
-		return false, nil // its rev is null, so that no $inc passes: it has moved
-	}
-	if err != nil {
+	switch {
+	case hasCode(err, codeTypeMismatch): // $inc of a null rev
+		return false, nil
+	case err != nil:
 		return false, writeError(err)
-	}
-	if !res.Acknowledged {
+	case !res.Acknowledged:
 		return false, errUnacknowledged
 	}
 	return res.MatchedCount > 0, nil
 }
 
 // replaceDocument fails with [ErrGone] if there is nothing to replace.
-func (s *Store) replaceDocument(ctx context.Context, key string, doc bson.Raw) error {
+func (s *Store) replaceDocument(ctx context.Context, hash string, doc bson.Raw) error {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	res, err := s.coll.ReplaceOne(ctx, byKey(key), doc)
-	if err == nil && !res.Acknowledged {
+	res, err := s.coll.ReplaceOne(ctx, byHash(hash), doc)
+	switch {
+	case err != nil:
+		return writeError(err)
+	case !res.Acknowledged:
 		return errUnacknowledged
-	}
-	if err == nil && res.MatchedCount == 0 {
+	case res.MatchedCount == 0:
 		return ErrGone
 	}
-	return writeError(err)
+	return nil
 }
 
 // deleteDocument reports whether it deleted a document that the filter matches.
@@ -124,11 +109,133 @@ func (s *Store) deleteDocument(ctx context.Context, filter bson.Raw) (bool, erro
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	res, err := s.coll.DeleteOne(ctx, filter)
-	if err != nil {
+	switch {
+	case err != nil:
 		return false, writeError(err)
-	}
-	if !res.Acknowledged {
+	case !res.Acknowledged:
 		return false, errUnacknowledged
 	}
 	return res.DeletedCount > 0, nil
 }
+
+// deleteDocuments returns how many documents it deleted.
+func (s *Store) deleteDocuments(ctx context.Context, filter bson.Raw) (int64, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	res, err := s.coll.DeleteMany(ctx, filter)
+	switch {
+	case err != nil:
+		return 0, writeError(err)
+	case !res.Acknowledged:
+		return 0, errUnacknowledged
+	}
+	return res.DeletedCount, nil
+}
+
+func (s *Store) countDocuments(ctx context.Context, filter bson.Raw) (int64, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	n, err := s.coll.CountDocuments(ctx, filter)
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	return n, nil
+}
+
+// eachDocument calls visit for the documents that match, until it returns false. Each
+// exchange with the server is bounded; what visit does between them is not.
+func (s *Store) eachDocument(ctx context.Context, filter bson.Raw, visit func(bson.Raw) bool, opts ...options.Lister[options.FindOptions]) error {
+	cursor, err := s.find(ctx, filter, opts...)
+	if err != nil {
+		return unavailable(err)
+	}
+	defer func() {
+		ctx, cancel := s.limit(context.WithoutCancel(ctx))
+		defer cancel()
+		_ = cursor.Close(ctx)
+	}()
+	for s.advance(ctx, cursor) {
+		if !visit(cursor.Current) {
+			return nil
+		}
+	}
+	if err := cursor.Err(); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// withoutValues is the option of a find for lists.
+func withoutValues() options.Lister[options.FindOptions] {
+	return options.Find().SetProjection(bson.D{{Key: fieldValues, Value: 0}})
+}
+
+func (s *Store) find(ctx context.Context, filter bson.Raw, opts ...options.Lister[options.FindOptions]) (*mongo.Cursor, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	return s.coll.Find(ctx, filter, opts...)
+}
+
+func (s *Store) advance(ctx context.Context, cursor *mongo.Cursor) bool {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	return cursor.Next(ctx)
+}
+
+func (s *Store) createIndex(ctx context.Context, index mongo.IndexModel) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	_, err := s.coll.Indexes().CreateOne(ctx, index)
+	return err
+}
+
+func (s *Store) listIndexes(ctx context.Context) ([]mongo.IndexSpecification, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	return s.coll.Indexes().ListSpecifications(ctx)
+}
+
+// maxRenewals is how many renewals of one session are followed from tombstone to tombstone. It
+// ends a search among damaged documents; some applications renew at every request.
+const maxRenewals = 10_000
+
+// found is a live session in the database, as this store counts it.
+type found struct {
+	record
+	values  map[any]any
+	readAt  time.Time // before the command was sent
+	correct bool      // the times are wrong
+}
+
+// read returns the document with a hash, be it alive or not. The values of a session that
+// is not alive are not decoded.
+func (s *Store) read(ctx context.Context, hash string) (*found, error) {
+	f := &found{readAt: now()}
+	doc, err := s.findDocument(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	m, values, err := parseMeta(doc, hash)
+	if errors.Is(err, errMisdelivered) {
+		return nil, unavailable(err)
+	}
+	if err != nil {
+		return nil, corrupt(err)
+	}
+	maxAge := s.options().MaxAge
+	if m.maxAge != nil {
+		maxAge = *m.maxAge
+	}
+	f.meta, f.correct = s.lifetimes.corrected(m, maxAge, f.readAt)
+	if !f.alive(f.readAt) {
+		return f, nil
+	}
+	if f.fields, f.values, err = s.codec.decodeFields(hash, values); err != nil {
+		return nil, corrupt(err)
+	}
+	return f, nil
+}
+
+// maxAttempts is how often a save or a renewal that other requests interfere with is
+// tried again.
+const maxAttempts = 16

@@ -1,111 +1,207 @@
 package mongostore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"regexp"
 	"slices"
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// The errors to test for with [errors.Is]. What the methods return wraps one of
-// these, and the cause beside it, if there is one; or none of them, where the application
-// is at fault: a value, an argument or a setting that cannot be used.
+// The errors to test for with [errors.Is]. What the methods return wraps one of them, and
+// its cause; or none of them if the application is at fault: a value, an argument or
+// a setting that cannot be used. [StatusCode] has the HTTP status of each.
 var (
-	// ErrGone is returned by [Store.Save], [Store.Renew] and [Store.Persist]
-	// when the session was removed, or has expired, since it was loaded.
-	// Nothing is written and no cookie is sent: a logout stays a logout.
-	// [Store.New] gives a new session to go on with.
+	// ErrGone is returned by [Store.Save], [Store.Renew], [Store.Persist] and [Store.Touch]
+	// if the session has ended since it was loaded: by a logout, a renewal, or its expiry.
+	// Nothing is written and no cookie is sent. [Store.New] returns a new session to
+	// continue with.
 	ErrGone = errors.New("session is gone")
 
-	// ErrConflict is returned by [Store.Save], [Store.Renew] and
-	// [Store.Persist] under [Reject] when another request has changed a key
-	// since the session was loaded that this one changed as well. Nothing is
-	// written.
+	// ErrConflict is returned by [Store.Save], [Store.Renew] and [Store.Persist] under
+	// [ConflictReject] if another request has changed the same key since the session was
+	// loaded. Nothing is written.
 	ErrConflict = errors.New("session was changed by another request")
 
-	// ErrNotFound is returned by [Store.Fetch] when no live session has the ID.
+	// ErrNotFound is returned by [Store.Fetch] if no live session has the ID.
 	ErrNotFound = errors.New("session not found")
 
-	// ErrTooLarge is returned by [Store.Save], [Store.Renew] and
-	// [Store.Persist] when the encoded values exceed [Config.MaxSize], or the
-	// document what the server accepts. Nothing is written.
+	// ErrTooLarge is returned by [Store.Save], [Store.Renew] and [Store.Persist] if the
+	// encoded values exceed [Config.MaxSize], or the document what the server accepts.
+	// Nothing is written.
 	ErrTooLarge = errors.New("session is too large")
 
-	// ErrCorrupt is returned by [Store.Get] and [Store.New], with a new session
-	// that refuses to be saved, and by [Store.Fetch], when the stored session
-	// cannot be understood: it is damaged, of a newer format, sealed with a key
-	// that is not among [Config.SealKeys], or holds a type that is not registered
-	// with [encoding/gob.Register]. The document stays as it is.
+	// ErrCorrupt is returned by [Store.Get] and [Store.New], with a new session whose Save
+	// fails, and by [Store.Fetch], if the stored session cannot be decoded: it is damaged,
+	// of a newer format, sealed with a key that is not among [Config.SealKeys], or holds a type
+	// that is neither in [Config.Types] nor registered with [encoding/gob.Register]. The
+	// document stays as it is. See [Config.OnCorrupt].
 	ErrCorrupt = errors.New("stored session cannot be read")
 
-	// ErrUnavailable is returned when the database could not be reached, did not
-	// answer within [Config.Timeout] or before the request was cancelled, or
-	// refused the command. It comes with the driver's error. A write may have been
-	// carried out all the same, if its answer was lost.
+	// ErrUnavailable is returned if the database could not be reached, did not respond
+	// within [Config.Timeout] or before the request was cancelled, or refused the command.
+	// A write may have been carried out if its response was lost.
 	ErrUnavailable = errors.New("database is unavailable")
 )
 
-// unavailable wraps an error of the driver.
+var errUnacknowledged = errors.New("the write concern is unacknowledged (w: 0)")
+
 func unavailable(err error) error {
-	return fmt.Errorf("%w: %w", ErrUnavailable, discreet{err})
+	return fmt.Errorf("%w: %w", ErrUnavailable, redacted(err))
 }
 
-// discreet is an error of the driver without the server's own words: MongoDB quotes
-// the command that it refuses, and with it a session's values. They can still be
-// had with [errors.As].
-type discreet struct{ error }
+func corrupt(err error) error {
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
 
-func (e discreet) Unwrap() error { return e.error }
-
-func (e discreet) Error() string {
-	var refused mongo.CommandError
-	var write mongo.WriteException
+// writeError returns what a driver's error means for a save.
+func writeError(err error) error {
 	switch {
-	case errors.As(e.error, &write):
-		return fmt.Sprintf("server answered with error %v", write.ErrorCodes())
-	case errors.As(e.error, &refused) && refused.Raw != nil: // or it is the driver's own
-		return strings.TrimSpace(fmt.Sprintf("server answered with error [%d] %s", refused.Code, refused.Name))
+	case err == nil:
+		return nil
+	case hasCode(err, codeObjectTooLarge, codeUpdateTooLarge):
+		return fmt.Errorf("%w: %w", ErrTooLarge, redacted(err))
 	default:
-		return e.error.Error()
+		return unavailable(err)
 	}
 }
 
-// foreign is an error of the store that is migrated from, without that store's own words: gorilla's
-// FilesystemStore has the session's ID in the names of its files. They can still be had with
-// [errors.As].
-type foreign struct{ error }
+// redactedError has a text without the words of the server or of another store, which may
+// quote values or IDs. The original is available through [errors.As].
+type redactedError struct {
+	text string
+	err  error
+}
 
-func (e foreign) Unwrap() error { return e.error }
+func (e *redactedError) Error() string { return e.text }
 
-func (e foreign) Error() string {
+func (e *redactedError) Unwrap() error { return e.err }
+
+// redacted returns an error of the driver without the server's message: MongoDB quotes the
+// command that it refuses, and with it a session's values.
+func redacted(err error) error {
+	text := err.Error()
+	var command mongo.CommandError
+	var write mongo.WriteException
+	switch {
+	case errors.As(err, &write):
+		text = fmt.Sprintf("server error %v", write.ErrorCodes())
+		if index := uniqueIndex(write); index != "" {
+			text += fmt.Sprintf(" (duplicate key in the index %q)", index)
+		}
+	case errors.As(err, &command) && command.Raw != nil: // or it is the driver's own
+		text = strings.TrimSpace(fmt.Sprintf("server error [%d] %s", command.Code, command.Name))
+	default:
+		text = withoutServerWords(text)
+	}
+	return &redactedError{text, err}
+}
+
+// quotedError finds where the driver quotes an error that it had before, which may be the
+// server's, in its description of the servers and of a connection pool.
+var (
+	quotedError  = regexp.MustCompile(`(Last error|failed with): `)
+	networkError = regexp.MustCompile(`^(dial|read|write|lookup|connection\(|EOF|context |x509|tls|socket)`)
+)
+
+// withoutServerWords cuts the text of a driver's error where it quotes more than an error of
+// the network.
+func withoutServerWords(text string) string {
+	for _, at := range quotedError.FindAllStringIndex(text, -1) {
+		if !networkError.MatchString(text[at[1]:]) {
+			return text[:at[1]] + "(omitted)"
+		}
+	}
+	return text
+}
+
+// duplicateKey is the beginning of the server's message for code 11000; what follows holds
+// a value.
+var duplicateKey = regexp.MustCompile(`^E11000 duplicate key error collection: \S+ index: ([\w.-]+) (?:collation|dup key): `)
+
+// uniqueIndex returns the name of the index that a write's duplicate key is in, except for
+// that of _id.
+func uniqueIndex(err mongo.WriteException) string {
+	for _, e := range err.WriteErrors {
+		if m := duplicateKey.FindStringSubmatch(e.Message); m != nil && e.Code == codeDuplicateKey && m[1] != "_id_" {
+			return m[1]
+		}
+	}
+	return ""
+}
+
+// redactedOld returns an error of Config.MigrateFrom without that store's words: gorilla's
+// FilesystemStore has the session's ID in the names of its files.
+func redactedOld(err error) error {
 	var server mongo.ServerError
 	var file *fs.PathError
 	switch {
-	case errors.As(e.error, &server):
-		return discreet(e).Error()
-	case errors.As(e.error, &file):
-		return fmt.Sprintf("%s: %v", file.Op, file.Err)
+	case errors.As(err, &server):
+		return redacted(err)
+	case errors.As(err, &file):
+		return &redactedError{fmt.Sprintf("%s: %v", file.Op, file.Err), err}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return &redactedError{"the store to migrate from did not respond in time", err}
 	}
-	cause := e.error
+	cause := err
 	for next := cause; next != nil; next = errors.Unwrap(next) {
 		cause = next
 	}
-	return fmt.Sprintf("the store to migrate from failed with %T", cause)
+	return &redactedError{fmt.Sprintf("the store to migrate from failed with %T", cause), err}
+}
+
+// lookupError returns the failure of a name server, whose text holds no password of a URI.
+func lookupError(err error) error {
+	var lookup *net.DNSError
+	if errors.As(err, &lookup) {
+		return unavailable(lookup)
+	}
+	return nil
 }
 
 // Codes of the server's errors, as in its src/mongo/base/error_codes.yml.
 const (
 	codeTypeMismatch   = 14
 	codeObjectTooLarge = 10334
+	codeDuplicateKey   = 11000
 	codeUpdateTooLarge = 17419
 )
 
-// answered reports whether the server said that it did not do what it was told, so
-// that it will not do it any more. What is labelled to be repeated the driver has
-// repeated, and the answer says nothing of its first attempt.
+// transientCodes are the errors of a server that is about to stop, start, or hand over, or
+// that is building the index already.
+var transientCodes = []int{
+	6,     // HostUnreachable
+	7,     // HostNotFound
+	24,    // LockTimeout
+	50,    // MaxTimeMSExpired
+	64,    // WriteConcernFailed
+	89,    // NetworkTimeout
+	91,    // ShutdownInProgress
+	100,   // UnsatisfiableWriteConcern
+	112,   // WriteConflict
+	117,   // ConflictingOperationInProgress
+	133,   // FailedToSatisfyReadPreference
+	189,   // PrimarySteppedDown
+	262,   // ExceededTimeLimit
+	276,   // IndexBuildAborted
+	9001,  // SocketException
+	10058, // LegacyNotPrimary
+	10107, // NotWritablePrimary
+	11600, // InterruptedAtShutdown
+	11602, // InterruptedDueToReplStateChange
+	13388, // StaleConfig
+	13435, // NotPrimaryNoSecondaryOk
+	13436, // NotPrimaryOrSecondary
+}
+
+// answered reports whether the server said that it has not carried out the command, so that
+// it will not carry it out later. The driver has repeated a command that is labelled so, and
+// the response says nothing of its first attempt.
 // https://www.mongodb.com/docs/manual/core/retryable-writes/
 func answered(err error) bool {
 	var server mongo.ServerError
@@ -113,50 +209,25 @@ func answered(err error) bool {
 		!mongo.IsNetworkError(err) && !mongo.IsTimeout(err)
 }
 
-// refusedWrite reports whether a write was answered with an error and has changed
-// nothing. An error of the write concern comes after the change.
+// permanent reports whether the server will respond with the same error again.
+func permanent(err error) bool {
+	return answered(err) && !hasCode(err, transientCodes...)
+}
+
+// refusedWrite reports whether the server has refused a write and changed nothing. An error
+// of the write concern comes after the change.
 func refusedWrite(err error) bool {
 	var write mongo.WriteException
 	if errors.As(err, &write) && write.WriteConcernError != nil {
 		return false
 	}
-	return answered(err)
+	return permanent(err) // a server that hands over may respond so after the change
 }
 
-// hasCode reports whether the server answered with one of the codes.
+// hasCode reports whether the server responded with one of the codes.
 func hasCode(err error, codes ...int) bool {
 	var server mongo.ServerError
 	return errors.As(err, &server) && slices.ContainsFunc(codes, server.HasErrorCode)
 }
 
-// refused reports whether the server will answer the same the next time.
-func refused(err error) bool {
-	return answered(err) && !hasCode(err, transientCodes...)
-}
-
-// transientCodes are what a server answers that is about to stop, to start or to
-// hand over, or has the index in the making.
-var transientCodes = []int{
-	6, 7, 24, 50, 64, 89, 91, 100, 112, 117, 133, 189, 262, 276, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436,
-}
-
-func corrupt(err error) error {
-	return fmt.Errorf("%w: %w", ErrCorrupt, err)
-}
-
-// The writes of a save. Each leaves the state as the database acknowledged it, or as
-// it was.
-
-var errUnacknowledged = errors.New("the write concern is unacknowledged (w: 0)")
-
-// writeError says what a driver's error means for the caller of a save.
-func writeError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case hasCode(err, codeObjectTooLarge, codeUpdateTooLarge):
-		return fmt.Errorf("%w: %w", ErrTooLarge, discreet{err})
-	default:
-		return unavailable(err)
-	}
-}
+var errContended = errors.New("too many concurrent changes of the session")

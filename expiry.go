@@ -4,62 +4,119 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
-// lifetime is how long a session lives that is not saved again.
-func (s *Store) lifetime(maxAge int) time.Duration {
-	const longest = 100 * 365 * 24 * time.Hour // a time.Duration has not much more
-	lifetime := s.cfg.BrowserTTL
-	if int64(maxAge) > int64(longest/time.Second) {
-		lifetime = longest
-	} else if maxAge > 0 {
-		lifetime = time.Duration(maxAge) * time.Second
-	}
-	if s.cfg.AbsoluteTimeout > 0 {
-		lifetime = min(lifetime, s.cfg.AbsoluteTimeout)
-	}
-	return lifetime
+const (
+	longestMaxAge = 100 * 365 * 24 * 60 * 60 // seconds; a time.Duration holds little more
+
+	// maxSkew is the difference between the clocks of two processes that is not corrected.
+	maxSkew = time.Minute
+
+	// tombstoneLife is how long a renewed session leaves a trace under its old ID.
+	tombstoneLife = time.Hour
+
+	// renewalGrace is how long requests that were sent before a renewal may still arrive
+	// with the old ID.
+	renewalGrace = 30 * time.Second
+)
+
+// lifetimes decides when sessions end and when their expiry moves. It reads no clock
+// and does no I/O.
+type lifetimes struct {
+	browser  time.Duration // of a session with MaxAge 0
+	absolute time.Duration // since the creation; 0 is unlimited
+	touch    time.Duration // the shortest time between two touches
 }
 
-// touchInterval is how often at most the expiry of an unchanged session is moved.
-func (s *Store) touchInterval(maxAge int) time.Duration {
-	return min(s.cfg.TouchInterval, s.lifetime(maxAge)/10)
-}
-
-// expiry is when a session ends that is not saved again after now.
-func (s *Store) expiry(createdAt, now time.Time, maxAge int) time.Time {
-	idle := now.Add(s.lifetime(maxAge))
-	if s.cfg.AbsoluteTimeout > 0 {
-		if absolute := createdAt.Add(s.cfg.AbsoluteTimeout); absolute.Before(idle) {
-			return absolute
-		}
+// idle returns how long a session lives after its last touch.
+func (l lifetimes) idle(maxAge int) time.Duration {
+	idle := l.browser
+	if maxAge > 0 {
+		idle = time.Duration(min(int64(maxAge), longestMaxAge)) * time.Second
+	}
+	if l.absolute > 0 {
+		idle = min(idle, l.absolute)
 	}
 	return idle
 }
 
-// aliveAt reports whether the record has not expired. The absolute timeout may
-// have been set after the record was written.
-func (s *Store) aliveAt(rec *record, now time.Time) bool {
-	return rec.expiresAt.After(now) &&
-		(rec.maxAge == nil || rec.seenAt.Add(s.lifetime(*rec.maxAge)).After(now)) &&
-		(s.cfg.AbsoluteTimeout == 0 || rec.createdAt.Add(s.cfg.AbsoluteTimeout).After(now))
+// expiry returns when a session ends that is touched at seenAt for the last time.
+func (l lifetimes) expiry(createdAt, seenAt time.Time, maxAge int) time.Time {
+	end := seenAt.Add(l.idle(maxAge))
+	if l.absolute > 0 && createdAt.Add(l.absolute).Before(end) {
+		return createdAt.Add(l.absolute)
+	}
+	return end
 }
 
-// aliveIf is aliveAt as the server can tell it of the document that was read as rec. Of one
-// that has another MaxAge by now it cannot: that has to be read again.
-func (s *Store) aliveIf(rec *record, now time.Time) condition {
-	c := condition{aliveAt: now, maxAge: rec.maxAge}
-	if rec.maxAge != nil {
-		c.seenAfter = now.Add(-s.lifetime(*rec.maxAge))
+// corrected returns the times of m as this store counts them at now, and whether the
+// next save has to write them. Times in the future come from a process with a wrong
+// clock; an expiry beyond what the settings allow, from such a process or one with other
+// settings.
+func (l lifetimes) corrected(m meta, maxAge int, now time.Time) (_ meta, wrong bool) {
+	latest := now.Add(maxSkew)
+	if m.createdAt.After(latest) {
+		m.createdAt, wrong = now, true
 	}
-	return c
+	if m.seenAt.After(latest) {
+		m.seenAt, wrong = now, true
+	}
+	if allowed := l.expiry(m.createdAt, m.seenAt, maxAge); m.expiresAt.After(allowed) {
+		wrong = wrong || m.expiresAt.After(allowed.Add(maxSkew))
+		m.expiresAt = allowed
+	}
+	return m, wrong
 }
 
-// live is the filter for sessions that have not expired.
-func (s *Store) live(now time.Time) bson.D {
-	filter := bson.D{{Key: fieldExpiresAt, Value: bson.D{{Key: "$gt", Value: bson.NewDateTimeFromTime(now)}}}}
-	if s.cfg.AbsoluteTimeout > 0 {
-		filter = append(filter, bson.E{Key: fieldCreatedAt, Value: bson.D{{Key: "$gt", Value: bson.NewDateTimeFromTime(now.Add(-s.cfg.AbsoluteTimeout))}}})
+// touchDue reports whether the expiry of a session that was touched at seenAt may move again.
+func (l lifetimes) touchDue(seenAt, now time.Time, maxAge int) bool {
+	return now.Sub(seenAt) >= min(l.touch, l.idle(maxAge)/10)
+}
+
+// alive reports whether a session has neither ended nor expired.
+func (m *meta) alive(now time.Time) bool {
+	return !m.tombstone && m.expiresAt.After(now)
+}
+
+// justRenewed reports whether m is the tombstone of a renewal that requests which are still
+// under way cannot know of.
+func (m *meta) justRenewed(now time.Time) bool {
+	return m.tombstone && m.movedTo != "" && now.Sub(m.seenAt) < renewalGrace
+}
+
+// now returns the time as exactly as a BSON date holds it.
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+
+// expiredSessions returns the filter for the documents that the TTL index deletes.
+func expiredSessions(now time.Time, ids ...bsonval.Value) bson.Raw {
+	b := bsonval.NewBuilder(128)
+	if len(ids) > 0 {
+		b.Begin(fieldID)
+		b.Value("$in", bsonval.List(ids))
+		b.End()
 	}
-	return filter
+	b.Begin(fieldExpiresAt)
+	b.Time("$lte", now)
+	b.End()
+	b.Begin(fieldVersion)
+	b.Bool("$exists", true)
+	b.End()
+	return b.Document()
+}
+
+// liveSessions returns the filter for the sessions that have not expired.
+func liveSessions(now time.Time) bson.Raw {
+	b := bsonval.NewBuilder(160)
+	b.Begin(fieldExpiresAt)
+	b.Time("$gt", now)
+	b.End()
+	b.Begin(fieldRev)
+	b.Int("$gt", 0)
+	b.End()
+	b.Begin(fieldVersion)
+	b.Bool("$exists", true)
+	b.End()
+	return b.Document()
 }

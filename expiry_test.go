@@ -2,6 +2,8 @@ package mongostore_test
 
 import (
 	"errors"
+	"fmt"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -12,10 +14,10 @@ import (
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-// TestTimeouts: a session that is not used ends, use prolongs its life, and nothing prolongs it
-// beyond the absolute timeout; the document alone decides, whatever the cookie says or another
-// process is set to.
-func TestTimeouts(t *testing.T) {
+// TestTheDocumentEndsASessionInTime: a session that is not used ends, use prolongs its life, and
+// nothing prolongs it beyond the absolute timeout. The document alone decides, whatever the cookie
+// says or another process is set to.
+func TestTheDocumentEndsASessionInTime(t *testing.T) {
 	t.Parallel()
 	const minute = time.Minute
 	for _, row := range []struct {
@@ -98,8 +100,8 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
-// TestTouchIsThrottled: saves of an unchanged session write once per interval, and
-// the interval is never above a tenth of the lifetime.
+// TestTouchIsThrottled: saves move the expiry, and send the cookie, once per interval. The interval is
+// never above a tenth of the lifetime.
 func TestTouchIsThrottled(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -121,24 +123,29 @@ func TestTouchIsThrottled(t *testing.T) {
 			c.Options = &sessions.Options{Path: "/", MaxAge: row.maxAge}
 		})
 		b := f.Browser().Login()
-		f.Edit(storetest.SetDate("seenAt", time.Now().Add(-row.age)))
+		f.Age(row.age)
 		f.Log.Reset()
-		b.Do(func(*sessions.Session) {})
+		c := b.Do(func(*sessions.Session) {})
 		want := []string{"find"}
 		if row.writes {
 			want = append(want, "update")
 		}
 		f.WantCommands(want...)
-		// A second request at once has nothing to do.
-		b.Do(func(*sessions.Session) {})
+		if (c != nil) != row.writes {
+			t.Errorf("%+v: cookie %v", row, c)
+		}
+		// A second request right after it has nothing to do.
+		if c := b.Do(func(*sessions.Session) {}); row.writes && c != nil {
+			t.Errorf("%+v: cookie %v, right after the touch", row, c)
+		}
 		f.WantCommands("find")
 	}
 }
 
-// TestShorterLifeAndUnawareSave: a request that does not know of the session's new, shorter MaxAge
-// grants it a longer life; the session ends by its MaxAge all the same. A request that has held it
-// since before then does not bring it back, nor is it listed.
-func TestShorterLifeAndUnawareSave(t *testing.T) {
+// TestSaveUnawareOfAShorterMaxAgeKeepsIt: a touch by a request that has loaded the session before it
+// got its MaxAge moves the expiry by that MaxAge, and its cookie says so. A request that has held the
+// session since before then does not bring it back after its end, nor is it listed.
+func TestSaveUnawareOfAShorterMaxAgeKeepsIt(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"change", "touch", "renew"} {
 		f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey, c.TouchInterval = "user", 1 })
@@ -151,20 +158,19 @@ func TestShorterLifeAndUnawareSave(t *testing.T) {
 		}
 		seen := f.Document().Lookup("seenAt").Time()
 		storetest.Eventually(t, "a touch is due", func() bool { return time.Since(seen) > 2*time.Millisecond })
-		if _, err := b.Clone().Save(unaware); err != nil {
+		w, err := b.Clone().Save(unaware)
+		if err != nil {
 			t.Fatal(err)
 		}
-		doc := f.Document()
-		storetest.WantTime(t, doc, "expiresAt", time.Now().Add(30*24*time.Hour))
+		if cookies := w.Result().Cookies(); len(cookies) != 1 || cookies[0].MaxAge != 7200 || unaware.Options.MaxAge != 7200 {
+			t.Errorf("%s: cookies %v, of a session with MaxAge %d", how, cookies, unaware.Options.MaxAge)
+		}
+		storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(2*time.Hour))
 		if infos := storetest.SessionsOf(t, f.Store, "ada"); len(infos) != 1 || infos[0].ExpiresAt.After(time.Now().Add(2*time.Hour)) {
 			t.Errorf("%s: listed: %v", how, infos)
 		}
 
-		passed := bson.D{} // three hours
-		for _, date := range []string{"createdAt", "seenAt", "expiresAt"} {
-			passed = append(passed, bson.E{Key: date, Value: doc.Lookup(date).Time().Add(-3 * time.Hour)})
-		}
-		f.Edit(bson.D{{Key: "$set", Value: passed}})
+		f.Age(3 * time.Hour)
 		for _, session := range []*sessions.Session{held, aware} {
 			session.Values["n"] = 2
 			save := b.Clone().Save
@@ -181,9 +187,9 @@ func TestShorterLifeAndUnawareSave(t *testing.T) {
 	}
 }
 
-// TestShorterLife: a store whose MaxAge was lowered shortens the lives of the sessions that
+// TestLoweredMaxAgeShortensLives: a store whose MaxAge was lowered shortens the lives of the sessions that
 // are used, and one request's shorter MaxAge is not lost for good in another's save.
-func TestShorterLife(t *testing.T) {
+func TestLoweredMaxAgeShortensLives(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -220,9 +226,9 @@ func TestShorterLife(t *testing.T) {
 	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
 }
 
-// TestLateSaveAfterShorterLife: an expiry that another request has brought forward is not undone
+// TestLateSaveDoesNotReviveAnExpiredSession: an expiry that another request has brought forward is not undone
 // by a slow one.
-func TestLateSaveAfterShorterLife(t *testing.T) {
+func TestLateSaveDoesNotReviveAnExpiredSession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -238,9 +244,8 @@ func TestLateSaveAfterShorterLife(t *testing.T) {
 	}
 }
 
-// TestLongerLife: sessions from before get a MaxAge that was raised when they are next
-// written, and until then keep the expiry that they have.
-func TestLongerLife(t *testing.T) {
+// TestRaisedMaxAgeCountsFromTheNextTouch: until then, sessions from before keep their expiry.
+func TestRaisedMaxAgeCountsFromTheNextTouch(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.Options = &sessions.Options{Path: "/", MaxAge: 3600} })
 	b := f.Browser().Login()
@@ -248,13 +253,15 @@ func TestLongerLife(t *testing.T) {
 	lenient.MaxAge(7200)
 	b.Store = lenient
 	b.Do(func(*sessions.Session) {})
-	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(time.Hour))
 	b.Do(func(s *sessions.Session) { s.Values["n"] = 1 })
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(time.Hour))
+	f.Age(2 * time.Minute)
+	b.Do(func(*sessions.Session) {})
 	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(2*time.Hour))
 }
 
-// TestAbsoluteTimeout ends a session however often it is used, renewed or touched.
-func TestAbsoluteTimeout(t *testing.T) {
+// TestAbsoluteTimeoutEndsASessionInUse ends a session however often it is used, renewed or touched.
+func TestAbsoluteTimeoutEndsASessionInUse(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) {
 		c.AbsoluteTimeout = 2 * time.Hour
@@ -271,8 +278,9 @@ func TestAbsoluteTimeout(t *testing.T) {
 	age(90 * time.Minute)
 	b.Do(func(*sessions.Session) {}) // a touch
 	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
+	age(90 * time.Minute)
 	f.Edit(storetest.SetDate("expiresAt", time.Now().Add(time.Minute)))
-	b.Do(func(s *sessions.Session) { s.Values["n"] = 1 })
+	b.Do(func(s *sessions.Session) { s.Values["n"] = 1 }) // with a touch
 	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
 	if _, err := b.Renew(b.Load()); err != nil {
 		t.Fatal(err)
@@ -287,7 +295,324 @@ func TestAbsoluteTimeout(t *testing.T) {
 	if !b.Load().IsNew {
 		t.Error("a session has outlived the absolute timeout")
 	}
-	if n, err := f.Store.Count(t.Context()); n != 0 || err != nil {
-		t.Errorf("Count: %d, %v", n, err)
+	for info, err := range f.Store.All(t.Context()) {
+		t.Errorf("it is listed: %+v, %v", info, err)
 	}
+}
+
+// TestExpiryIsDecidedByTheMaxAgeOfTheDocument: a request that does not know of another's
+// MaxAge moves the expiry by the new one, and its cookie agrees with it.
+func TestExpiryIsDecidedByTheMaxAgeOfTheDocument(t *testing.T) {
+	t.Parallel()
+	const day = 24 * 3600
+	for what, row := range map[string]struct {
+		store, was, is int // MaxAge of the store, of the session at first, and as another request sets it
+		lives          int // seconds
+	}{
+		"ends with the browser":   {0, 365 * day, 0, 3600},
+		"shortened":               {30 * day, 30 * day, 60, 60},
+		"own shortened":           {day, 30 * day, 7200, 7200},
+		"own back to the store's": {day, 30 * day, day, day},
+		"remember me":             {3600, 3600, 30 * day, 30 * day},
+		"own prolonged":           {day, 3600, 30 * day, 30 * day},
+	} {
+		for how, save := range map[string]func(*storetest.Browser, *sessions.Session) (*httptest.ResponseRecorder, error){
+			"changed": func(b *storetest.Browser, s *sessions.Session) (*httptest.ResponseRecorder, error) {
+				s.Values["n"] = 1
+				return b.Save(s)
+			},
+			"unchanged": (*storetest.Browser).Save,
+			"renewed":   (*storetest.Browser).Renew,
+			"list": func(b *storetest.Browser, s *sessions.Session) (*httptest.ResponseRecorder, error) {
+				s.AddFlash("hello")
+				return b.Save(s)
+			},
+		} {
+			for _, due := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s, touch due %t", what, how, due), func(t *testing.T) {
+					t.Parallel()
+					f := storetest.Setup(t, storetest.StoreOptions(row.store), func(c *mongostore.Config) { c.BrowserTTL = time.Hour })
+					b := f.Browser()
+					b.Visit(func(s *sessions.Session) { s.Values["user"], s.Options.MaxAge = "ada", row.was })
+					if due {
+						f.Older(10 * time.Minute)
+					}
+					slow := b.Load()
+					other := b.Clone()
+					other.Visit(func(s *sessions.Session) { s.Options.MaxAge = row.is })
+					w, err := save(b, slow)
+					if err != nil {
+						t.Fatal(err)
+					}
+					doc := f.Document()
+					want := time.Duration(row.lives) * time.Second
+					if left := time.Until(doc.Lookup("expiresAt").Time()); left > want+time.Second || left < want-30*time.Second {
+						t.Errorf("expires in %v, want %v", left, want)
+					}
+					for _, c := range w.Result().Cookies() {
+						if c.MaxAge != row.is {
+							t.Errorf("cookie with Max-Age %d, want %d", c.MaxAge, row.is)
+						}
+					}
+					if s := b.Load(); s.Options.MaxAge != row.is {
+						t.Errorf("the session's MaxAge is %d, want %d", s.Options.MaxAge, row.is)
+					}
+					if n, err := f.Store.Count(t.Context()); n != 1 || err != nil {
+						t.Errorf("Count: %d, %v", n, err)
+					}
+					// Time passes.
+					shift := want + 30*time.Second
+					set := bson.D{}
+					for _, field := range []string{"createdAt", "seenAt", "expiresAt"} {
+						set = append(set, bson.E{Key: field, Value: doc.Lookup(field).Time().Add(-shift)})
+					}
+					if _, err := f.Coll.UpdateOne(t.Context(), bson.D{{Key: "_id", Value: doc.Lookup("_id")}}, bson.D{{Key: "$set", Value: set}}); err != nil {
+						t.Fatal(err)
+					}
+					b.WantOut("after its lifetime")
+					if n, err := f.Store.Count(t.Context()); n != 0 || err != nil {
+						t.Errorf("Count, after its lifetime: %d, %v", n, err)
+					}
+					if _, err := f.Store.DeleteExpired(t.Context()); err != nil {
+						t.Error(err)
+					}
+					f.WantLive(0)
+				})
+			}
+		}
+	}
+}
+
+// TestOwnMaxAgeStaysItsOwn: also where it equals the default of another process.
+func TestOwnMaxAgeStaysItsOwn(t *testing.T) {
+	t.Parallel()
+	for what, use := range map[string]func(*storetest.Browser) error{
+		"changed": func(b *storetest.Browser) error {
+			s := b.Load()
+			s.Values["n"] = 1
+			_, err := b.Save(s)
+			return err
+		},
+		"touch": func(b *storetest.Browser) error {
+			b.F.Older(10 * time.Minute)
+			_, err := b.Save(b.Load())
+			return err
+		},
+		"unchanged": func(b *storetest.Browser) error {
+			_, err := b.Save(b.Load())
+			return err
+		},
+		"renewed": func(b *storetest.Browser) error {
+			_, err := b.Renew(b.Load())
+			return err
+		},
+		"job": func(b *storetest.Browser) error {
+			s, err := b.Store.Fetch(b.F.T.Context(), storetest.Name, b.Load().ID)
+			if err == nil {
+				s.Values["n"] = 1
+				err = b.Store.Persist(b.F.T.Context(), s)
+			}
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t)
+			b := f.Browser()
+			b.Visit(func(s *sessions.Session) { s.Values["user"], s.Options.MaxAge = "ada", 3600 })
+			other := b.At(f.Another(storetest.StoreOptions(3600)))
+			if err := use(other); err != nil {
+				t.Fatal(err)
+			}
+			doc := f.Document()
+			if age, ok := doc.Lookup("maxAge").AsInt64OK(); !ok || age != 3600 {
+				t.Errorf("maxAge: %v", doc.Lookup("maxAge"))
+			}
+			other.Store = f.Store
+			if s := other.Load(); s.Options.MaxAge != 3600 {
+				t.Errorf("MaxAge is %d", s.Options.MaxAge)
+			}
+			f.Older(10 * time.Minute)
+			if w, err := other.Save(other.Load()); err != nil || len(w.Result().Cookies()) != 1 || w.Result().Cookies()[0].MaxAge != 3600 {
+				t.Errorf("a touch: %v, cookies %q", err, w.Header()["Set-Cookie"])
+			}
+			if left := time.Until(f.Document().Lookup("expiresAt").Time()); left > time.Hour+time.Second {
+				t.Errorf("expires in %v", left)
+			}
+		})
+	}
+}
+
+// TestOtherStoresSettingsDeleteNothing: what one store enforces on its loads does not
+// delete another's sessions.
+func TestOtherStoresSettingsDeleteNothing(t *testing.T) {
+	t.Parallel()
+	strict := func(c *mongostore.Config) {
+		c.AbsoluteTimeout = time.Minute
+		c.Options = &sessions.Options{Path: "/", MaxAge: 60}
+	}
+	t.Run("DeleteExpired", func(t *testing.T) {
+		t.Parallel()
+		f := storetest.Setup(t)
+		b := f.Browser()
+		b.Visit(storetest.SetValue("user", "ada"))
+		f.Older(time.Hour)
+		if n, err := f.Another(strict).DeleteExpired(t.Context()); n != 0 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		b.WantIn("afterwards")
+	})
+	t.Run("sweep", func(t *testing.T) {
+		t.Parallel()
+		f := storetest.Setup(t)
+		expired := f.Browser()
+		expired.Visit(storetest.SetValue("user", "bob"))
+		f.Expire()
+		b := f.Browser()
+		b.Visit(storetest.SetValue("user", "ada"))
+		if _, err := f.Coll.UpdateOne(t.Context(), bson.D{{Key: "_id", Value: storetest.HashOf(b.Load().ID)}}, storetest.SetDate("createdAt", time.Now().Add(-time.Hour))); err != nil {
+			t.Fatal(err)
+		}
+		other := f.Browser()
+		other.Store = f.Another(strict, func(c *mongostore.Config) { c.Cleanup = mongostore.CleanupSweep })
+		other.Visit(storetest.SetValue("user", "eve"))
+		storetest.Eventually(t, "the expired session is swept", func() bool { return len(f.Live()) < 3 })
+		storetest.Eventually(t, "the sweep has ended", func() bool { return len(f.Live()) == 2 })
+		b.WantIn("afterwards")
+	})
+}
+
+// TestTimesThatCannotBe: a process whose clock was wrong may have written them. They
+// neither void a timeout nor end a session, and the next save writes them right.
+func TestTimesThatCannotBe(t *testing.T) {
+	t.Parallel()
+	const year = 365 * 24 * time.Hour
+	const lifetime = time.Hour
+	for what, ahead := range map[string][]string{
+		"createdAt": {"createdAt"},
+		"seenAt":    {"seenAt"},
+		"expiresAt": {"expiresAt"},
+		"all":       {"createdAt", "seenAt", "expiresAt"},
+		"touched":   {"seenAt", "expiresAt"},
+	} {
+		for how, save := range map[string]func(*storetest.Browser, *sessions.Session) (*httptest.ResponseRecorder, error){
+			"unchanged": (*storetest.Browser).Save,
+			"changed": func(b *storetest.Browser, s *sessions.Session) (*httptest.ResponseRecorder, error) {
+				s.Values["n"] = 1
+				return b.Save(s)
+			},
+			"list": func(b *storetest.Browser, s *sessions.Session) (*httptest.ResponseRecorder, error) {
+				s.AddFlash("hello")
+				return b.Save(s)
+			},
+			"renewed": (*storetest.Browser).Renew,
+		} {
+			for _, absolute := range []time.Duration{0, 2 * time.Hour} {
+				for _, own := range []bool{false, true} {
+					t.Run(fmt.Sprintf("%s, %s, absolute timeout %v, own MaxAge %t", what, how, absolute, own), func(t *testing.T) {
+						t.Parallel()
+						f := storetest.Setup(t, func(c *mongostore.Config) { c.AbsoluteTimeout = absolute }, storetest.StoreOptions(int(lifetime.Seconds())))
+						if own {
+							f.Store = f.Another(storetest.StoreOptions(2 * int(lifetime.Seconds())))
+						}
+						b := f.Browser()
+						b.Visit(func(s *sessions.Session) { s.Values["user"], s.Options.MaxAge = "ada", int(lifetime.Seconds()) })
+						doc, set := f.Document(), bson.D{}
+						for _, field := range ahead {
+							set = append(set, bson.E{Key: field, Value: doc.Lookup(field).Time().Add(year)})
+						}
+						f.Edit(bson.D{{Key: "$set", Value: set}})
+						b.WantIn("before the save")
+						w, err := save(b, b.Load())
+						if err != nil {
+							t.Fatal(err)
+						}
+						if len(w.Result().Cookies()) != 1 {
+							t.Errorf("cookies: %q", w.Header()["Set-Cookie"])
+						}
+						after := f.Document()
+						storetest.WantTime(t, after, "createdAt", time.Now())
+						storetest.WantTime(t, after, "seenAt", time.Now())
+						storetest.WantTime(t, after, "expiresAt", time.Now().Add(lifetime))
+						b.WantIn("after the save")
+						f.Log.Reset()
+						storetest.WantNoCookie(t, "the next request", b.Visit(storetest.Unchanged))
+					})
+				}
+			}
+		}
+	}
+}
+
+// TestTimesThatCannotBeVoidNoTimeout: where the time of the last touch is known, an expiry
+// beyond what the settings allow does not count.
+func TestTimesThatCannotBeVoidNoTimeout(t *testing.T) {
+	t.Parallel()
+	const year = 365 * 24 * time.Hour
+	for what, row := range map[string]struct {
+		own      bool
+		absolute time.Duration
+		created  time.Duration // ago
+		seen     time.Duration
+	}{
+		"idle":               {false, 0, 3 * time.Hour, 2 * time.Hour},
+		"idle of its own":    {true, 0, 3 * time.Hour, 2 * time.Hour},
+		"absolute":           {false, 2 * time.Hour, 3 * time.Hour, 0},
+		"absolute, own idle": {true, 2 * time.Hour, 3 * time.Hour, 0},
+	} {
+		f := storetest.Setup(t, func(c *mongostore.Config) { c.AbsoluteTimeout = row.absolute }, storetest.StoreOptions(3600))
+		if row.own {
+			f.Store = f.Another(storetest.StoreOptions(7200))
+		}
+		b := f.Browser()
+		b.Visit(func(s *sessions.Session) { s.Values["user"], s.Options.MaxAge = "ada", 3600 })
+		f.Edit(bson.D{{Key: "$set", Value: bson.D{
+			{Key: "createdAt", Value: time.Now().Add(-row.created)},
+			{Key: "seenAt", Value: time.Now().Add(-row.seen)},
+			{Key: "expiresAt", Value: time.Now().Add(year)},
+		}}})
+		b.WantOut(what)
+	}
+}
+
+// TestClocksMayDifferByAMinute: what a process whose clock is a little ahead has written
+// is not written again.
+func TestClocksMayDifferByAMinute(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, storetest.StoreOptions(3600))
+	b := f.Browser()
+	b.Visit(storetest.SetValue("user", "ada"))
+	f.Older(-30 * time.Second)
+	before := f.Document()
+	f.Log.Reset()
+	storetest.WantNoCookie(t, "unchanged", b.Visit(storetest.Unchanged))
+	f.WantCommands("find")
+	if after := f.Document(); string(after) != string(before) {
+		t.Error("the document has changed")
+	}
+	b.WantIn("afterwards")
+}
+
+// TestVisitorStaysAfterAWrongClock: an active visitor of a session that a wrong clock has
+// touched is not logged out once the right clocks have corrected it.
+func TestVisitorStaysAfterAWrongClock(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, storetest.StoreOptions(3600))
+	b := f.Browser()
+	b.Visit(storetest.SetValue("user", "ada"))
+	doc := f.Document()
+	f.Edit(bson.D{{Key: "$set", Value: bson.D{
+		{Key: "seenAt", Value: doc.Lookup("seenAt").Time().AddDate(1, 0, 0)},
+		{Key: "expiresAt", Value: doc.Lookup("expiresAt").Time().AddDate(1, 0, 0)},
+	}}})
+	b.Visit(storetest.SetValue("n", 0))
+	for i := range 4 { // an hour and 20 minutes
+		f.Older(20 * time.Minute)
+		b.Visit(storetest.SetValue("n", i+1))
+		storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(time.Hour))
+		storetest.WantTime(t, f.Document(), "seenAt", time.Now())
+	}
+	b.WantIn("after an hour and 20 minutes of activity")
+	f.Older(61 * time.Minute)
+	b.WantOut("after 61 minutes without")
 }

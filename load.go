@@ -11,116 +11,103 @@ import (
 	"github.com/gorilla/sessions"
 )
 
-// Sessions without HTTP: for web sockets, jobs and tools, with the guarantees of Get and
-// Save.
-
-// Fetch returns the session of an ID, as [sessions.Session.ID] holds it. The session is
-// for [Store.Persist] and [Store.Remove], and can also be saved in a request.
+// Get returns the session of the name for the request: the one that an earlier call
+// returned with this request or one derived from it, or else one from [Store.New]. The
+// session is never nil. The errors are those of New.
 //
-// If there is none that is alive under this name, it returns [ErrNotFound]; so it does after
-// [Store.Renew], which gives the session another ID. Other errors
-// are [ErrUnavailable] and [ErrCorrupt]. The session is nil on an error.
-func (s *Store) Fetch(ctx context.Context, name, id string) (*sessions.Session, error) {
-	if !validName(name) {
-		return nil, fmt.Errorf("mongostore: fetch session: %q cannot be the name of a cookie", name)
-	}
-	if !validID(id) {
-		return nil, fmt.Errorf("mongostore: fetch session: %w", ErrNotFound)
-	}
-	rec, values, err := s.load(ctx, name, id)
-	if err != nil {
-		return nil, fmt.Errorf("mongostore: fetch session: %w", err)
-	}
-	session := s.blank(name)
-	s.states.add(session).adopt(session, id, rec, values)
-	return session, nil
-}
-
-// Get returns the session of the name for the request: the one that an earlier
-// call returned with this request or one that it was derived from, or one from
-// [Store.New]. The registry that remembers it is gorilla's and knows names only:
-// two stores need two names, or the one that saves makes a session of its own of
-// what the other has loaded.
+// Gorilla's registry, which remembers the session, knows names only: two stores need two
+// names.
 //
-// It is for one goroutine of a request at a time, since gorilla's registry is a
-// plain map, and Get writes to the request and to the session, also to one that it
-// has returned before. A handler calls it before it starts goroutines, or
-// [Store.New] in each of them. Several may call [Store.Save] with one session at
-// once, while none uses it otherwise; different sessions saved at once need a
-// response each, whose header is a plain map as well.
-//
-// The errors are those of [Store.New]. The session is never nil, whatever the error.
+// Get writes to the request and to the session, so only one goroutine of a request may call
+// it at a time. A handler calls it before it starts goroutines, or calls New in each of
+// them. Several goroutines may [Store.Save] one session concurrently while none uses it
+// otherwise. Sessions that are saved concurrently need a response each.
 func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 	if err := checkName(r, name); err != nil {
-		return s.refused(name, fmt.Errorf("mongostore: load session: %w", err))
+		return s.refuse(name, err)
 	}
 	return sessions.GetRegistry(r).Get(s, name)
 }
 
-// New returns the session that a cookie of the request carries the ID of, or a new
-// session, without adding it to gorilla's registry.
+// New returns the session whose ID a cookie of the request carries, or a new session. It
+// does not add the session to gorilla's registry. The session is never nil.
 //
-// Without a cookie, or with the ID of a session that is gone or has expired,
-// the session is new, without an ID, and the error nil; reading creates nothing
-// in the database, and an ID from outside is never adopted. If there are
-// several cookies of the name, the first counts that verifies and belongs to a
-// live session; up to 8 are looked up.
+// Without a cookie, or if the session has ended or expired, the session is new, without an
+// ID, and the error is nil. Reading creates nothing in the database, and an ID from outside
+// is never adopted. Of several cookies of the name, the first counts that verifies and
+// belongs to a live session. At most 8 sessions are looked up.
 //
-// With a cookie that does not verify, the session is new and the error is that
-// of securecookie, as with CookieStore. When the session may exist but cannot
-// be had, the error is [ErrUnavailable] or [ErrCorrupt]; the session that comes
-// with it refuses to be saved, so that what is stored, and the visitor's
-// cookie, outlast the trouble.
+// If no cookie verifies, the session is new and the error is that of securecookie, as with
+// CookieStore.
 //
-// The session is never nil, whatever the error.
+// If the session may exist but cannot be loaded, the error is [ErrUnavailable] or
+// [ErrCorrupt] (but see [CorruptRestart]). The session is new and its Save fails with the
+// same error, so that neither document nor cookie is overwritten. A negative MaxAge still
+// ends it.
+//
+// If the session was renewed in the last 30 seconds, the request was sent before the
+// browser had the new cookie. The session is new and the error is nil, but only
+// [Store.Renew] stores it; Save returns [ErrGone]. So the renewed session's cookie stays.
 func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	if err := checkName(r, name); err != nil {
-		return s.refused(name, fmt.Errorf("mongostore: load session: %w", err))
+		return s.refuse(name, err)
 	}
 	session := s.blank(name)
-	ids, errCookie := s.cookieIDs(r, name)
-	if errCookie == nil && len(ids) == 0 {
-		return session, nil
+	cookies, errCookie := s.cookiesOf(r, name)
+	if len(cookies) == 0 && (errCookie == nil || s.cfg.MigrateFrom == nil) {
+		return session, errCookie
 	}
-	st := s.states.add(session)
-	for i, c := range ids {
-		rec, values, err := s.load(r.Context(), name, c.id)
+	st := &state{known: true}
+	s.states.add(session, st)
+	for i, c := range cookies[:min(len(cookies), maxLookups)] {
+		f, err := s.load(r.Context(), name, c)
 		switch {
-		case errors.Is(err, ErrNotFound):
-		case err != nil:
-			if st.err == nil {
-				st.err = fmt.Errorf("mongostore: load session: %w", err)
-				st.others = idsOf(ids)
-			}
-			if errors.Is(err, ErrUnavailable) {
-				return session, st.err
-			}
-		default:
-			st.adopt(session, c.id, rec, values)
-			st.signed = c.signed
-			st.others = idsOf(slices.Delete(ids, i, i+1))
+		case err == nil:
+			st.others = idsExcept(cookies, i)
+			st.resend = c.old || c.from != ""
+			st.loaded(session, c.id, f)
 			return session, nil
+		case justRenewedTo(err) != "":
+			st.renewable, st.renewedTo = true, justRenewedTo(err)
+		case errors.Is(err, ErrNotFound):
+		case errors.Is(err, ErrUnavailable):
+			st.others = idsExcept(cookies, -1)
+			st.err = fmt.Errorf("mongostore: load session: %w", err)
+			return session, st.err
+		case s.cfg.OnCorrupt == CorruptRestart:
+			s.logger().WarnContext(r.Context(), "mongostore: damaged session replaced by a new one",
+				"error", err, "collection", s.coll.Name())
+		case st.err == nil:
+			st.err = fmt.Errorf("mongostore: load session: %w", err)
 		}
 	}
-	if st.err != nil {
+	st.others = idsExcept(cookies, -1)
+	switch {
+	case st.err != nil:
 		return session, st.err
+	case st.renewable:
+		st.err = fmt.Errorf("mongostore: save session: %w", ErrGone)
+		return session, nil
 	}
-	return session, s.takeOver(r, session, st, errCookie)
+	if s.cfg.MigrateFrom == nil {
+		return session, errCookie
+	}
+	return session, s.migrate(r, session, st, errCookie)
 }
 
-// blank returns a session that no document exists for.
+// blank returns a session without a document.
 func (s *Store) blank(name string) *sessions.Session {
 	session := sessions.NewSession(s, name)
-	own := *s.options()
-	session.Options = &own
+	*session.Options = *s.options()
 	session.IsNew = true
 	return session
 }
 
-// refused returns a session that cannot be saved, and why.
-func (s *Store) refused(name string, err error) (*sessions.Session, error) {
+// refuse returns a session that cannot be saved, and the reason.
+func (s *Store) refuse(name string, err error) (*sessions.Session, error) {
 	session := s.blank(name)
-	s.states.add(session).err = err
+	err = fmt.Errorf("mongostore: load session: %w", err)
+	s.states.add(session, &state{known: true, err: err})
 	return session, err
 }
 
@@ -128,31 +115,234 @@ func checkName(r *http.Request, name string) error {
 	if r == nil {
 		return errors.New("request is nil")
 	}
-	if !validName(name) {
-		return fmt.Errorf("%q cannot be the name of a cookie", name)
+	return checkCookieName(name)
+}
+
+// renewedError is an ErrNotFound: the session was renewed a moment ago.
+type renewedError struct{ to string }
+
+func (*renewedError) Error() string { return "session was renewed" }
+
+func (*renewedError) Unwrap() error { return ErrNotFound }
+
+// justRenewedTo returns the hash in a renewedError, or "".
+func justRenewedTo(err error) string {
+	var renewed *renewedError
+	if errors.As(err, &renewed) {
+		return renewed.to
 	}
+	return ""
+}
+
+// load returns the live session that a cookie carries the ID of. It fails with [ErrNotFound],
+// [ErrUnavailable] or [ErrCorrupt].
+func (s *Store) load(ctx context.Context, name string, c cookieID) (*found, error) {
+	hash := hashID(c.id)
+	if s.removals.pending(hash) {
+		return nil, ErrNotFound
+	}
+	f, err := s.read(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	// The signature binds the ID to the name, so a document of another name was not
+	// written for this cookie.
+	switch {
+	case f.name != name:
+		return nil, ErrNotFound
+	case f.justRenewed(f.readAt):
+		return nil, &renewedError{f.movedTo}
+	case !f.alive(f.readAt):
+		return nil, ErrNotFound
+	case c.from != "":
+		return f, s.completeRenewal(ctx, c, f)
+	}
+	return f, nil
+}
+
+// Fetch returns the session with an ID, as [sessions.Session.ID] holds it, without HTTP: for
+// web sockets, jobs and tools. The session can be passed to [Store.Persist], [Store.Touch]
+// and [Store.Remove], and saved in a request.
+//
+// If no live session of the name has the ID, the error is [ErrNotFound]. That is also so
+// after [Store.Renew], which changes the ID. Other errors are [ErrUnavailable] and
+// [ErrCorrupt]. On an error, the session is nil.
+func (s *Store) Fetch(ctx context.Context, name, id string) (*sessions.Session, error) {
+	err := checkCookieName(name)
+	c, valid := parseCookieID(id)
+	if err == nil && !valid {
+		err = ErrNotFound
+	}
+	var f *found
+	if err == nil {
+		f, err = s.load(ctx, name, c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mongostore: fetch session: %w", err)
+	}
+	session := s.blank(name)
+	st := &state{known: true, resend: true}
+	s.states.add(session, st)
+	st.loaded(session, c.id, f)
+	return session, nil
+}
+
+// sameOwner reports whether a session that was renewed concurrently has the owner of rec.
+func sameOwner(rec *record, renewed *found) bool {
+	return !rec.owner.IsZero() && rec.owner.Equal(renewed.owner)
+}
+
+// renewedSession returns the live session that a tombstone leads to.
+func (s *Store) renewedSession(ctx context.Context, hash string, now time.Time) (*found, error) {
+	for range maxRenewals {
+		f, err := s.read(ctx, hash)
+		if err != nil || f.alive(now) {
+			return f, err
+		}
+		if f.movedTo == "" {
+			break
+		}
+		hash = f.movedTo
+	}
+	return nil, ErrNotFound
+}
+
+// completeRenewal ends the old ID of a renewal that was left undecided, for the new session f.
+func (s *Store) completeRenewal(ctx context.Context, c cookieID, f *found) error {
+	for range maxAttempts {
+		was, err := s.read(ctx, c.from)
+		switch {
+		case errors.Is(err, ErrNotFound) && c.migrated:
+			grave := f.toTombstone(f.hash, f.readAt)
+			grave.hash, grave.expiresAt = c.from, f.readAt.Add(oldCookieLife)
+			if done, err := s.insertTombstone(ctx, &grave); done || err != nil {
+				return err
+			}
+			continue
+		case errors.Is(err, ErrNotFound):
+			// A tombstone would still be there, so the old session was ended before it was
+			// renewed; or the tombstone has expired.
+			if f.readAt.Sub(f.seenAt) < tombstoneLife {
+				return s.endRenewed(ctx, f)
+			}
+			return nil
+		case errors.Is(err, ErrCorrupt): // it lets nobody in
+			return nil
+		case err != nil:
+			return err
+		case was.name != f.name, !was.createdAt.Equal(f.createdAt):
+			return nil // not the session that f was renewed from: only a cookie's text is signed
+		case was.movedTo == f.hash, !was.tombstone && !was.alive(f.readAt):
+			return nil
+		case was.tombstone:
+			if renewed, err := s.renewedSession(ctx, was.movedTo, f.readAt); err == nil && sameOwner(&f.record, renewed) {
+				return nil
+			}
+			return s.endRenewed(ctx, f)
+		}
+		grave := was.toTombstone(f.hash, f.readAt)
+		done, err := s.updateDocument(ctx, guards{stored: true}.filter(c.from), bury(&grave))
+		if done || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, errContended)
+}
+
+// settle completes the session's renewal if it was left undecided.
+func (s *Store) settle(ctx context.Context, session *sessions.Session, st *state) error {
+	c, _ := parseCookieID(st.id)
+	if undecided := c.from != "" && st.err == nil; !undecided {
+		return nil
+	}
+	switch err := s.completeRenewal(ctx, c, &found{record: st.record, readAt: now()}); {
+	case errors.Is(err, ErrNotFound):
+		return st.gone()
+	case err != nil:
+		return fmt.Errorf("mongostore: save session: %w", err)
+	}
+	if session.ID == st.id {
+		session.ID = c.id
+	}
+	st.id, st.resend = c.id, true
 	return nil
 }
 
-// load reads the document of an ID, and its values. It fails with [ErrNotFound],
-// [ErrUnavailable] or [ErrCorrupt].
-func (s *Store) load(ctx context.Context, name, id string) (record, map[any]any, error) {
-	key := keyOf(id)
-	if s.removals.pending(key) {
-		return record{}, nil, ErrNotFound
+// endRenewed ends the new session of a renewal that came too late.
+func (s *Store) endRenewed(ctx context.Context, f *found) error {
+	if err := s.end(ctx, ending{hash: f.hash}); err != nil {
+		return err
 	}
-	rec, values, err := s.findRecord(ctx, key)
-	if err != nil {
-		return record{}, nil, err
+	return ErrNotFound
+}
+
+// adopt looks up a session that this store has neither loaded nor saved, such as a copy or
+// one from another Store of the collection. It completes a renewal that was left undecided.
+func (s *Store) adopt(ctx context.Context, session *sessions.Session, st *state) error {
+	if st.known {
+		return s.settle(ctx, session, st)
 	}
-	// The signature binds the ID to the name. A document of another name was not
-	// written for this cookie.
-	if !s.aliveAt(&rec, time.Now()) || rec.name != name || rec.movedTo != "" {
-		return record{}, nil, ErrNotFound
+	if err := checkCookieName(session.Name()); err != nil {
+		return fmt.Errorf("mongostore: save session: %w", err)
 	}
-	goValues, err := rec.readValues(values, &s.seals)
-	if err != nil {
-		return record{}, nil, corrupt(err)
+	if s.adoptFrom(session, st) {
+		return nil
 	}
-	return rec, goValues, nil
+	if c, valid := parseCookieID(session.ID); valid && !session.IsNew {
+		f, err := s.load(ctx, session.Name(), c)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			_ = st.gone()
+		case err != nil:
+			return fmt.Errorf("mongostore: save session: %w", err)
+		default:
+			st.id, st.stored, st.record, st.readAt, st.correct = c.id, true, f.record, f.readAt, f.correct
+			session.ID, st.resend = c.id, c.from != ""
+			st.given = *s.options()
+			st.given.MaxAge = s.maxAgeOf(&f.meta)
+		}
+	}
+	st.known = true
+	return nil
+}
+
+// adoptFrom takes over the state of a session that another Store of the collection has loaded.
+// It reports whether there is one.
+func (s *Store) adoptFrom(session *sessions.Session, st *state) bool {
+	other, ok := session.Store().(*Store)
+	if !ok || other == s || other.coll.Database().Client() != s.coll.Database().Client() ||
+		other.coll.Database().Name() != s.coll.Database().Name() || other.coll.Name() != s.coll.Name() {
+		return false
+	}
+	theirs := other.states.of(session)
+	if !theirs.mu.TryLock() { // it may be waiting for this one
+		return false
+	}
+	defer theirs.mu.Unlock()
+	if !theirs.stored || theirs.id != session.ID {
+		return false
+	}
+	st.known, st.id, st.stored, st.err = true, theirs.id, true, theirs.err
+	st.record, st.readAt, st.correct, st.given = theirs.record, theirs.readAt, theirs.correct, theirs.given
+	return true
+}
+
+// adoptCookies looks up the sessions of the request's cookies, for the logout of a session that
+// this store does not know, such as one that a handler has made for that.
+func (s *Store) adoptCookies(r *http.Request, session *sessions.Session, st *state) error {
+	if st.known {
+		return nil
+	}
+	if err := checkCookieName(session.Name()); err != nil {
+		return fmt.Errorf("mongostore: remove session: %w", err)
+	}
+	loaded, _ := s.New(r.WithContext(context.WithoutCancel(r.Context())), session.Name())
+	other := s.states.of(loaded)
+	st.known, st.origin = true, other.origin
+	for _, id := range append([]string{session.ID, other.id}, other.others...) {
+		if id != "" && !slices.Contains(st.others, id) {
+			st.others = append(st.others, id)
+		}
+	}
+	return nil
 }

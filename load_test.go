@@ -226,8 +226,8 @@ func TestLoading(t *testing.T) {
 	}
 }
 
-// TestFetch gets a session by its ID, and Persist and Remove keep what Save promises.
-func TestFetch(t *testing.T) {
+// TestFetchReturnsTheSessionOfAnID gets a session by its ID, and Persist and Remove keep what Save promises.
+func TestFetchReturnsTheSessionOfAnID(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser()
@@ -287,9 +287,9 @@ func TestFetch(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestFetchRefused: no session for an ID that is unknown, malformed, of another name, expired or
+// TestFetchFindsNoOtherSession: no session for an ID that is unknown, malformed, of another name, expired or
 // hashed, as it stands in the database.
-func TestFetchRefused(t *testing.T) {
+func TestFetchFindsNoOtherSession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.Timeout = 2 * time.Second })
 	b := f.Browser().Login()
@@ -325,5 +325,140 @@ func TestFetchRefused(t *testing.T) {
 	}
 	if d := time.Since(start); d > 20*time.Second {
 		t.Errorf("took %v", d)
+	}
+}
+
+// TestCorruptSession: by default it is refused, and under CorruptRestart the visitor goes
+// on with a new one. The document stays as it is either way.
+func TestCorruptSession(t *testing.T) {
+	t.Parallel()
+	damage := func(field string, value any) bson.D {
+		return bson.D{{Key: "$set", Value: bson.D{{Key: field, Value: value}}}}
+	}
+	renamed := bson.D{{Key: "_type", Value: "gob"}, {Key: "_value", Value: []byte("\x10\x00" + storetest.CardNumber)}}
+	for what, update := range map[string]bson.D{
+		"type that is gone": damage("values.cart", renamed),
+		"unknown tag":       damage("values.cart", bson.D{{Key: "_type", Value: "nobody's"}, {Key: "_value", Value: storetest.CardNumber}}),
+		"newer format":      damage("v", 2),
+		"rev":               damage("rev", "x"),
+		"seenAt":            damage("seenAt", 1),
+	} {
+		for policy, p := range map[string]mongostore.CorruptPolicy{"refuse": mongostore.CorruptRefuse, "restart": mongostore.CorruptRestart} {
+			t.Run(what+", "+policy, func(t *testing.T) {
+				t.Parallel()
+				f := storetest.Setup(t, func(c *mongostore.Config) { c.OnCorrupt = p })
+				b := f.Browser()
+				b.Visit(storetest.SetValue("user", "ada"))
+				cookie := b.Cookies[storetest.Name]
+				f.Edit(update)
+				before := f.Document()
+				session, err := f.Store.New(b.Request(), storetest.Name)
+				if !session.IsNew || session.ID != "" || len(session.Values) > 0 || session.Values == nil {
+					t.Errorf("session: %+v", session)
+				}
+				if p == mongostore.CorruptRefuse {
+					if !errors.Is(err, mongostore.ErrCorrupt) || strings.Contains(err.Error(), storetest.CardNumber) {
+						t.Errorf("New: %v", err)
+					}
+					w, err := b.Save(session)
+					if !errors.Is(err, mongostore.ErrCorrupt) {
+						t.Errorf("Save: %v", err)
+					}
+					storetest.WantNoCookie(t, "Save", w)
+					if string(f.Document()) != string(before) {
+						t.Error("the document has changed")
+					}
+					return
+				}
+				if err != nil {
+					t.Fatalf("New: %v", err)
+				}
+				if log := f.Text.String(); strings.Count(log, "level=WARN") != 1 || strings.Contains(log, storetest.CardNumber) || strings.Contains(log, cookie) {
+					t.Errorf("log: %s", log)
+				}
+				session.Values["n"] = 1
+				b.MustSave(session)
+				if b.Cookies[storetest.Name] == cookie {
+					t.Error("the cookie is the same")
+				}
+				if s := b.Load(); s.Values["n"] != 1 {
+					t.Errorf("values: %v", s.Values)
+				}
+				docs := f.Documents()
+				if len(docs) != 2 || string(docs[0]) != string(before) && string(docs[1]) != string(before) {
+					t.Error("the damaged document was not left as it was")
+				}
+				if _, err := f.Store.Fetch(t.Context(), storetest.Name, session.ID); err != nil {
+					t.Errorf("Fetch: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// TestCorruptRestartLogin: a visitor whose session cannot be read can log in, and out.
+func TestCorruptRestartLogin(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OnCorrupt = mongostore.CorruptRestart })
+	b := f.Browser()
+	b.Visit(storetest.SetValue("user", "ada"))
+	f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "v", Value: 2}}}})
+	session := b.Load()
+	session.Values["user"] = "ada"
+	b.MustRenew(session)
+	b.WantIn("after a login")
+	b.Visit(func(s *sessions.Session) { s.Options.MaxAge = -1 })
+	b.WantOut("after a logout")
+}
+
+// TestLoadWhoseResponseWasLate: a session that has ended since the load's command was sent
+// is not revived by a save, however late the response came.
+func TestLoadWhoseResponseWasLate(t *testing.T) {
+	t.Parallel()
+	for what, save := range map[string]func(*storetest.Browser, *sessions.Session) (*httptest.ResponseRecorder, error){
+		"changed": func(b *storetest.Browser, s *sessions.Session) (*httptest.ResponseRecorder, error) {
+			s.Values["n"] = 1
+			return b.Save(s)
+		},
+		"list": func(b *storetest.Browser, s *sessions.Session) (*httptest.ResponseRecorder, error) {
+			s.AddFlash("late")
+			return b.Save(s)
+		},
+		"touch":   (*storetest.Browser).Save,
+		"renewed": (*storetest.Browser).Renew,
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f, s := storetest.SetupScripted(t, "")
+			b := f.Browser()
+			b.Visit(storetest.SetValue("user", "ada"))
+			f.Older(2 * time.Minute)
+			other := b.At(f.Another())
+			seen, gate := make(chan struct{}, 1), make(chan struct{})
+			s.On("find", storetest.Line{Apply: true, Once: true, Seen: seen, Gate: gate})
+			loaded := make(chan *sessions.Session, 1)
+			go func() {
+				session, err := f.Store.New(b.Request(), storetest.Name)
+				if err != nil {
+					t.Error(err)
+				}
+				loaded <- session
+			}()
+			<-seen
+			other.Visit(func(s *sessions.Session) { s.Options.MaxAge = 1 })
+			expiry := f.Document().Lookup("expiresAt").Time()
+			storetest.Eventually(t, "the session has expired", func() bool { return time.Now().After(expiry.Add(100 * time.Millisecond)) })
+			close(gate)
+			session := <-loaded
+			if session.IsNew {
+				t.Fatal("the response was not the session")
+			}
+			w, err := save(b, session)
+			storetest.WantGone(t, what, w, err)
+			b.WantOut("afterwards")
+			if n, err := f.Store.Count(t.Context()); n != 0 || err != nil {
+				t.Errorf("Count: %d, %v", n, err)
+			}
+		})
 	}
 }

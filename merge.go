@@ -1,21 +1,27 @@
 package mongostore
 
 import (
-	"maps"
+	"fmt"
 	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
-// ConflictPolicy is what becomes of a save that changes a key which another request
-// has changed since this one loaded the session.
+// ConflictPolicy decides what happens to a save that changes a key which another request
+// has changed since this one loaded the session. Lists ([]any, such as gorilla's flash
+// messages) to which both have appended, or from which they have taken elements out, are
+// merged under every policy.
 type ConflictPolicy int
 
 const (
-	// Merge has the later save win, key by key.
-	Merge ConflictPolicy = iota
+	// ConflictMerge lets the later save win, key by key.
+	ConflictMerge ConflictPolicy = iota
 
-	// Reject has the later save fail with [ErrConflict], and writes nothing of
-	// it. Changes of different keys are still merged. A handler loads the
-	// session again with [Store.New], applies its change, and saves:
+	// ConflictReject fails the later save with [ErrConflict] and writes nothing of it.
+	// Changes of different keys are still merged. A handler loads the session again with
+	// [Store.New], applies its change, and saves:
 	//
 	//	for range 3 {
 	//		session, err = store.New(r, "session")
@@ -24,70 +30,375 @@ const (
 	//			break
 	//		}
 	//	}
-	//
-	// After [ErrUnavailable] it is not known whether the save was carried out;
-	// repeated, it may find itself in conflict with itself.
-	Reject
+	ConflictReject
 )
 
-// clashes reports whether rec and theirs, which were both made from base, changed one
-// key, be it to the same value.
-func (rec *record) clashes(base, theirs *record) bool {
-	ours, theirFields, was := rec.index(), theirs.index(), base.index()
-	clash := func(f field) bool { return changed(ours, was, f.key) && changed(theirFields, was, f.key) }
-	return slices.ContainsFunc(rec.fields, clash) || slices.ContainsFunc(base.fields, clash)
+// merger compares and merges what several requests have made of one session. In its methods,
+// before is a key's value when this request loaded the session, theirs is what the database
+// has by now, ours is what this request has made of it, and a zero value is no value.
+type merger struct {
+	codec  *valueCodec
+	policy ConflictPolicy
 }
 
-// changed reports whether a record whose fields are now has another value for a key than
-// it had when they were was, or only then or only now has one.
-func changed(now, was map[any]field, key any) bool {
-	f, have := now[key]
-	old, had := was[key]
-	return have != had || have && !sameValue(f.value, old.value)
+func (m *merger) same(a, b bsonval.Value) bool {
+	return a.IsZero() && b.IsZero() || !a.IsZero() && !b.IsZero() && m.codec.Same(a, b)
 }
 
-// carryOver brings into rec what changed from base to theirs, save for the keys that
-// rec itself changed. The values that came in are put into values.
-func (rec *record) carryOver(base, theirs *record, ownerKey string, theirValues, values map[any]any) {
-	rec.rev = max(rec.rev, theirs.rev)
-	ours, theirFields, was := rec.index(), theirs.index(), base.index()
-	newOwner := changed(ours, was, ownerKey)
-	if newOwner && base.owner.kind != 0 {
-		return // what one user does is no matter of the next one
+// merge returns the value of a key. The value d is in doubt, if not nil: this request has
+// sent it, and does not know whether it was stored.
+func (m *merger) merge(before, theirs, ours bsonval.Value, d *doubtfulKey) bsonval.Value {
+	if d == nil && m.same(before, ours) {
+		return theirs
 	}
-	fields := maps.Clone(ours)
-	for key, f := range theirFields {
-		if changed(theirFields, was, key) && !changed(ours, was, key) {
-			fields[key] = f
-			values[key] = theirValues[key]
-		}
+	before = m.origin(before, theirs, d)
+	if m.same(before, theirs) {
+		return ours
 	}
-	for key := range was {
-		if _, kept := theirFields[key]; !kept && !changed(ours, was, key) {
-			delete(fields, key)
-			delete(values, key)
-		}
+	if merged, ok := m.mergeLists(before, theirs, ours); ok {
+		return merged
 	}
-	if equalAge(rec.maxAge, base.maxAge) && !equalAge(theirs.maxAge, base.maxAge) {
-		rec.maxAge, rec.expiresAt = theirs.maxAge, theirs.expiresAt
-	}
-	if ownerKey != "" && !newOwner && changed(theirFields, was, ownerKey) {
-		rec.owner, _ = encodeOwner(theirValues[ownerKey]) // none, of what cannot be one
-	}
-	rec.fields = slices.Collect(maps.Values(fields))
+	return ours
 }
 
-// merge gives a session's values what [record.carryOver] brought into rec since base.
-func (rec *record) merge(base *record, values, carried map[any]any) map[any]any {
-	if values == nil {
-		values = map[any]any{}
+// clashes reports whether a key that this request changed was changed by others as well, to
+// another value than this request may have stored itself. Lists that can be merged do not clash.
+func (m *merger) clashes(before, theirs, ours bsonval.Value, d *doubtfulKey) bool {
+	if m.same(before, theirs) || d == nil && m.same(before, ours) || d.sent(func(v bsonval.Value) bool { return m.same(theirs, v) }) {
+		return false
 	}
-	maps.Copy(values, carried)
-	fields := rec.index()
-	for _, f := range base.fields {
-		if _, kept := fields[f.key]; !kept {
-			delete(values, f.key)
+	_, merged := m.mergeLists(before, theirs, ours)
+	return !merged
+}
+
+// mergeLists applies to the list theirs what this request has done to the list: elements that
+// it took out are taken out, and elements that it appended come last. ok is false if one
+// of the values is no list, or this request changed the list in another way.
+func (m *merger) mergeLists(before, theirs, ours bsonval.Value) (_ bsonval.Value, ok bool) {
+	was, okBefore := listOf(before)
+	merged, okTheirs := listOf(theirs)
+	is, okOurs := listOf(ours)
+	if !okBefore || !okTheirs || !okOurs {
+		return bsonval.Value{}, false
+	}
+	taken, appended, ok := m.edit(was, is)
+	if !ok {
+		return bsonval.Value{}, false
+	}
+	merged = slices.Clone(merged)
+	for _, v := range taken {
+		if i := m.find(merged, v); i >= 0 {
+			merged = slices.Delete(merged, i, i+1)
 		}
 	}
-	return values
+	merged = append(merged, appended...)
+	if len(merged) == 0 && ours.IsZero() {
+		return bsonval.Value{}, true
+	}
+	return bsonval.List(merged), true
+}
+
+// edits reports whether a value is a list that was edited, so that the edit can be
+// applied to another version of the list.
+func (m *merger) edits(before, ours bsonval.Value) bool {
+	was, okBefore := listOf(before)
+	is, okOurs := listOf(ours)
+	if !okBefore || !okOurs || m.same(before, ours) {
+		return false
+	}
+	_, _, ok := m.edit(was, is)
+	return ok
+}
+
+// edit returns the elements that were taken out of a list, and those that were appended. ok
+// is false if the list was changed in another way.
+func (m *merger) edit(before, after []bsonval.Value) (taken, appended []bsonval.Value, ok bool) {
+	kept := 0
+	for _, v := range before {
+		if kept < len(after) && m.codec.Same(v, after[kept]) {
+			kept++
+		} else {
+			taken = append(taken, v)
+		}
+	}
+	appended = after[kept:]
+	moved := func(v bsonval.Value) bool { return m.find(taken, v) >= 0 }
+	return taken, appended, !slices.ContainsFunc(appended, moved)
+}
+
+func (m *merger) find(list []bsonval.Value, v bsonval.Value) int {
+	return slices.IndexFunc(list, func(w bsonval.Value) bool { return m.codec.Same(v, w) })
+}
+
+// origin returns the session's value that theirs was made of by others: before, or one that this
+// request has sent without a response, if that was stored. Of lists it is the one with the most
+// elements that theirs begins with.
+func (m *merger) origin(before, theirs bsonval.Value, d *doubtfulKey) bsonval.Value {
+	if d == nil {
+		return before
+	}
+	longest := m.begins(theirs, before)
+	for _, a := range d.attempts {
+		switch n := m.begins(theirs, a.sent); {
+		case n > longest:
+			longest, before = n, a.ours
+		case n < 0 && m.same(theirs, a.sent):
+			before = a.ours
+		}
+	}
+	return before
+}
+
+// begins returns the number of the elements of a list that another list begins with, or -1.
+func (m *merger) begins(v, start bsonval.Value) int {
+	list, isList := listOf(v)
+	first, ok := listOf(start)
+	if !isList || !ok || len(first) > len(list) || !slices.EqualFunc(first, list[:len(first)], m.codec.Same) {
+		return -1
+	}
+	return len(first)
+}
+
+// listOf returns the elements of a list. No value is an empty list.
+func listOf(v bsonval.Value) ([]bsonval.Value, bool) {
+	if v.IsZero() {
+		return nil, true
+	}
+	return v.List()
+}
+
+// changedKeys returns the keys that the plan changes, or whose values are in doubt.
+func (p *plan) changedKeys() (keys []any) {
+	for _, f := range p.change.set {
+		keys = append(keys, f.key)
+	}
+	for _, f := range p.base.fields {
+		if slices.Contains(p.change.unset, f.name) && !slices.Contains(keys, f.key) {
+			keys = append(keys, f.key)
+		}
+	}
+	for _, d := range p.doubts.keys {
+		if !slices.Contains(keys, d.key) {
+			keys = append(keys, d.key)
+		}
+	}
+	return keys
+}
+
+// editsLists reports whether the plan edits a list, which is then merged with the edits of others.
+func (m *merger) editsLists(p *plan) bool {
+	for _, key := range p.changedKeys() {
+		if m.edits(valueOf(p.base.fields, key), valueOf(p.next.fields, key)) {
+			return true
+		}
+	}
+	return false
+}
+
+// valueOf returns the value of a key, or no value.
+func valueOf(fields []field, key any) bsonval.Value {
+	if i := slices.IndexFunc(fields, func(f field) bool { return f.key == key }); i >= 0 {
+		return fields[i].value
+	}
+	return bsonval.Value{}
+}
+
+// conflict returns [ErrConflict] if the plan and others have changed one key, and the policy
+// is [ConflictReject].
+func (m *merger) conflict(p *plan, theirs *record) error {
+	if m.policy != ConflictReject {
+		return nil
+	}
+	for _, key := range p.changedKeys() {
+		if m.clashes(valueOf(p.base.fields, key), valueOf(theirs.fields, key), valueOf(p.next.fields, key), p.doubts.of(key)) {
+			return ErrConflict
+		}
+	}
+	return nil
+}
+
+// rebase returns the plan's change for a document that others have changed to theirs, the
+// fields that this session has then, and those that differ from the session's values.
+func (m *merger) rebase(p *plan, theirs *record) (ch change, fields, merged []field) {
+	ch.unset = slices.Clone(p.change.unset)
+	for _, key := range p.changedKeys() {
+		ours := valueOf(p.next.fields, key)
+		f := field{key: key, name: p.nameOf(key), value: m.merge(valueOf(p.base.fields, key), valueOf(theirs.fields, key), ours, p.doubts.of(key))}
+		ch.unset = slices.DeleteFunc(ch.unset, func(name string) bool { return name == f.name })
+		if f.value.IsZero() {
+			ch.unset = append(ch.unset, f.name)
+		} else {
+			ch.set = append(ch.set, f)
+		}
+		if !m.same(f.value, ours) {
+			merged = append(merged, f)
+		}
+	}
+	slices.SortFunc(ch.set, byName)
+	return ch, ch.apply(p.next.fields), merged
+}
+
+// mergeAll returns the plan's fields with everything that others have changed, and the fields
+// that differ from the session's values.
+func (m *merger) mergeAll(p *plan, theirs *record) (fields, merged []field) {
+	before, ours, now := p.base.index(), p.next.index(), theirs.index()
+	done := map[any]bool{}
+	for _, f := range slices.Concat(p.next.fields, theirs.fields, p.base.fields) {
+		if done[f.key] {
+			continue
+		}
+		done[f.key] = true
+		o := ours[f.key]
+		f = field{key: f.key, name: f.name, value: m.merge(before[f.key].value, now[f.key].value, o.value, p.doubts.of(f.key))}
+		if !f.value.IsZero() {
+			fields = append(fields, f)
+		}
+		if !m.same(f.value, o.value) {
+			merged = append(merged, f)
+		}
+	}
+	return fields, merged
+}
+
+// nameOf returns the name of a key that the plan changes.
+func (p *plan) nameOf(key any) string {
+	if d := p.doubts.of(key); d != nil {
+		return d.name
+	}
+	for _, fields := range [][]field{p.next.fields, p.base.fields} {
+		if i := slices.IndexFunc(fields, func(f field) bool { return f.key == key }); i >= 0 {
+			return fields[i].name
+		}
+	}
+	return ""
+}
+
+// add returns the doubts after the plan's update was sent as well.
+func (d doubts) add(made, p *plan) doubts {
+	sum := doubts{
+		keys:  slices.Clone(d.keys),
+		age:   d.age || p.newAge,
+		owner: d.owner || p.newOwner,
+	}
+	for _, key := range p.changedKeys() {
+		k := doubtfulKey{key: key, name: p.nameOf(key)}
+		if earlier := d.of(key); earlier != nil {
+			k.attempts = slices.Clone(earlier.attempts)
+		}
+		k.attempts = append(k.attempts, attempt{valueOf(p.next.fields, key), valueOf(made.next.fields, key)})
+		sum.keys = slices.DeleteFunc(sum.keys, func(k doubtfulKey) bool { return k.key == key })
+		sum.keys = append(sum.keys, k)
+	}
+	return sum
+}
+
+// diff returns how values differ from the record's fields, and the fields that the record
+// has after the change. Keys in doubt count as changed.
+func (c *valueCodec) diff(rec *record, values map[any]any, doubts doubts, maxSize int) (ch change, fields []field, err error) {
+	var space [512]byte // on the stack
+	scratch := space[:0]
+	size, kept := 0, 0
+	for i := range rec.fields {
+		f := rec.fields[i]
+		v, ok := values[f.key]
+		if !ok {
+			ch.unset = append(append(ch.unset, f.name), f.aliases...)
+			continue
+		}
+		kept++
+		var kind bson.Type
+		if scratch, kind, err = c.Append(scratch[:0], v); err != nil {
+			return change{}, nil, valueError(f.name, v, err)
+		}
+		encoded := bsonval.Value{Kind: kind, Data: scratch}
+		if !encoded.Equal(f.value) && !c.Same(encoded, f.value) || doubts.of(f.key) != nil {
+			ch.unset = append(ch.unset, f.aliases...)
+			f.value, f.aliases = bsonval.Value{Kind: kind, Data: slices.Clone(scratch)}, nil
+			if err := c.Verify(f.value); err != nil {
+				return change{}, nil, valueError(f.name, v, err)
+			}
+			ch.set = append(ch.set, f)
+		}
+		size += f.size()
+	}
+	if kept < len(values) {
+		known := rec.index()
+		for key, v := range values {
+			if _, ok := known[key]; ok {
+				continue
+			}
+			f := field{key: key}
+			if f.name, err = bsonval.EncodeKey(key); err != nil {
+				return change{}, nil, fmt.Errorf("key of type %T: %w", key, err)
+			}
+			if f.value, err = c.Encode(v); err == nil {
+				err = c.Verify(f.value)
+			}
+			if err != nil {
+				return change{}, nil, valueError(f.name, v, err)
+			}
+			ch.set = append(ch.set, f)
+			size += f.size()
+		}
+	}
+	for _, d := range doubts.keys {
+		if _, ok := values[d.key]; !ok && !slices.Contains(ch.unset, d.name) {
+			ch.unset = append(ch.unset, d.name)
+		}
+	}
+	if size > maxSize && len(ch.set) > 0 {
+		return change{}, nil, fmt.Errorf("%w: %d bytes of values, at most %d", ErrTooLarge, size, maxSize)
+	}
+	if ch.empty() {
+		return ch, rec.fields, nil
+	}
+	slices.SortFunc(ch.set, byName)
+	return ch, ch.apply(rec.fields), nil
+}
+
+// apply returns the fields after the change. It leaves the given ones as they are.
+func (c *change) apply(fields []field) []field {
+	changed := make([]field, 0, len(fields)+len(c.set))
+	changed = append(changed, c.set...)
+	for _, f := range fields {
+		_, set := slices.BinarySearchFunc(c.set, f, byName)
+		if !set && !slices.Contains(c.unset, f.name) {
+			changed = append(changed, f)
+		}
+	}
+	return changed
+}
+
+func valueError(name string, v any, err error) error {
+	return fmt.Errorf("value of key %q, type %T: %w", name, v, err)
+}
+
+// result is what the database has acknowledged.
+type result struct {
+	plan      *plan  // as it was carried out
+	id        string // of the session
+	merged    []mergedValue
+	undecided error // the reason why a renewal is
+}
+
+// mergedValue is a value that came in from another request, or its removal.
+type mergedValue struct {
+	key, value any
+	removed    bool
+}
+
+// resultOf returns the result of a plan that was carried out.
+func (s *Store) resultOf(p *plan) (*result, error) {
+	r := result{plan: p, id: p.id}
+	for _, f := range p.merged {
+		m := mergedValue{key: f.key, removed: f.value.IsZero()}
+		if !m.removed {
+			var err error
+			if m.value, err = s.codec.Decode(f.value); err != nil {
+				return nil, corrupt(err)
+			}
+		}
+		r.merged = append(r.merged, m)
+	}
+	return &r, nil
 }

@@ -7,78 +7,221 @@ import (
 	"io/fs"
 	"maps"
 	"net/http"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// Moving in: see [Config.MigrateFrom].
+// This file takes sessions over from Config.MigrateFrom. The ID of such a session is derived
+// from the old store's cookie. So a visitor's concurrent first requests make one session, and
+// a tombstone under that ID keeps the cookie from being used again after a logout.
 
-// origin is where a session was taken over from.
-type origin struct {
-	session *sessions.Session
-	request *http.Request
+// oldCookieLife is how long the old store's cookie can be valid if its MaxAge is not known.
+const oldCookieLife = 30 * 24 * time.Hour
+
+// migrate makes the session the one that the old store has for the request, or that was
+// made of it before. errCookie is returned if there is none.
+func (s *Store) migrate(r *http.Request, session *sessions.Session, st *state, errCookie error) error {
+	contents := contentsOf(r, session.Name())
+	ended := 0
+	for _, content := range contents {
+		id, f, err := s.findMigrated(r.Context(), session.Name(), content)
+		switch {
+		case errors.Is(err, ErrGone):
+			ended++
+		case err == nil && f.alive(f.readAt):
+			st.resend = true // the browser has the old cookie
+			st.loaded(session, id, f)
+			return nil
+		case err == nil:
+			ended++
+			st.others = append(st.others, id) // a logout follows the tombstone
+			if f.justRenewed(f.readAt) {
+				st.renewable, st.renewedTo = true, f.movedTo
+			}
+		case errors.Is(err, ErrNotFound):
+			others := slices.DeleteFunc(slices.Clone(contents), func(c string) bool { return c == content })
+			o := &origin{id: id, until: oldCookieLife, request: withoutCookies(r, session.Name(), others)}
+			if known, err := s.takeOver(r, session, st, o); known {
+				return err
+			}
+		default:
+			// A logout still ends the session.
+			st.origin = &origin{id: id, until: oldCookieLife}
+			st.err = fmt.Errorf("mongostore: load session to migrate: %w", err)
+			return st.err
+		}
+	}
+	if st.renewable {
+		st.err = fmt.Errorf("mongostore: save session: %w", ErrGone)
+		return nil
+	}
+	if ended > 0 {
+		return nil
+	}
+	return errCookie
 }
 
-// takeOver gives the session the values of the one that the old store has for
-// the request, if it has. errCookie is what this store thinks of the cookie,
-// and what is returned if the old one does not know it either.
-func (s *Store) takeOver(r *http.Request, session *sessions.Session, st *state, errCookie error) error {
-	if s.cfg.MigrateFrom == nil {
-		return errCookie
+// findMigrated returns the ID that is derived from a cookie's content, and the document that it
+// leads to. Under the ID of an older signing key, a session may have been stored, or ended,
+// before the newest one came. The error is that of read, or ErrGone if a logout is pending.
+func (s *Store) findMigrated(ctx context.Context, name, content string) (id string, f *found, err error) {
+	for _, secret := range s.deriving {
+		id = derivedID(secret, name, content)
+		hash := hashID(id)
+		if s.removals.pending(hash) {
+			return id, nil, ErrGone
+		}
+		if f, err = s.read(ctx, hash); !errors.Is(err, ErrNotFound) {
+			return id, f, err
+		}
 	}
-	old, err := s.cfg.MigrateFrom.New(r, session.Name())
+	return derivedID(s.deriving[0], name, content), nil, err
+}
+
+// contentsOf returns the contents of the request's cookies of the name. None of them has
+// led to a live session here. One that this store's keys verify may still be the old store's.
+func contentsOf(r *http.Request, name string) (contents []string) {
+	for _, cookie := range r.CookiesNamed(name) {
+		if !slices.Contains(contents, cookie.Value) && len(contents) < maxLookups {
+			contents = append(contents, cookie.Value)
+		}
+	}
+	return contents
+}
+
+// withoutCookies returns a request for the old store, without some cookies of the name. It has no context: gorilla's registry in there holds the session, and a state
+// that refers to its session is never dropped.
+func withoutCookies(r *http.Request, name string, contents []string) *http.Request {
+	bare := &http.Request{Method: r.Method, URL: r.URL, Proto: r.Proto, Header: r.Header.Clone(), Host: r.Host, RemoteAddr: r.RemoteAddr}
+	bare.Header.Del("Cookie")
+	for _, cookie := range r.Cookies() {
+		if cookie.Name != name || !slices.Contains(contents, cookie.Value) {
+			bare.AddCookie(cookie)
+		}
+	}
+	return bare
+}
+
+// takeOver gives the session the values of the old store's session. It reports whether there
+// is one, or may be one.
+func (s *Store) takeOver(r *http.Request, session *sessions.Session, st *state, o *origin) (known bool, _ error) {
+	var old *sessions.Session
+	err := s.askOld(r.Context(), o.request, func(r *http.Request) (err error) {
+		old, err = s.cfg.MigrateFrom.New(r, session.Name())
+		return err
+	})
 	var notCookie securecookie.Error
 	switch {
 	case err == nil && old != nil && !old.IsNew:
-		session.Values, session.IsNew = maps.Clone(old.Values), false
-		// Without its context, in which gorilla's registry holds the session: what
-		// refers to its session is never forgotten, see states.
-		bare := &http.Request{Method: r.Method, URL: r.URL, Proto: r.Proto, Header: r.Header, Host: r.Host, RemoteAddr: r.RemoteAddr}
-		st.origin = &origin{old, bare}
-		return nil
 	case err == nil, errors.As(err, &notCookie), errors.Is(err, fs.ErrNotExist), errors.Is(err, mongo.ErrNoDocuments):
-		return errCookie
+		return false, nil
 	default:
-		// The session may be there: an outage of the old store logs nobody out.
-		st.err = fmt.Errorf("mongostore: load session to migrate: %w: %w", ErrUnavailable, foreign{err})
-		return st.err
+		// The session may exist: an outage of the old store logs nobody out, and a logout
+		// still ends the session.
+		st.origin = o
+		st.err = fmt.Errorf("mongostore: load session to migrate: %w: %w", ErrUnavailable, redactedOld(err))
+		return true, st.err
+	}
+	o.session = old
+	if old.Options != nil && old.Options.MaxAge > 0 {
+		o.until = time.Duration(min(int64(old.Options.MaxAge), longestMaxAge)) * time.Second
+	}
+	if before, ok := s.cfg.MigrateFrom.(*Store); ok {
+		rec := before.states.of(old).record
+		o.record.createdAt, o.record.maxAge = rec.createdAt, rec.maxAge
+	}
+	now := now()
+	o.record.meta = o.meta(session.Name(), now)
+	if !s.lifetimes.expiry(o.record.createdAt, now, s.maxAgeOf(&o.record.meta)).After(now) {
+		return false, nil // beyond the absolute timeout
+	}
+	if o.record.maxAge != nil {
+		session.Options.MaxAge = *o.record.maxAge
+	}
+	session.Values, session.IsNew = maps.Clone(old.Values), false
+	if session.Values == nil {
+		session.Values = map[any]any{}
+	}
+	// A value that cannot be stored is an error of Save.
+	_, o.record.fields, _ = s.codec.diff(&record{}, session.Values, doubts{}, maxDocumentSize)
+	st.origin = o
+	return true, nil
+}
+
+// askOld calls the old store, within Timeout. A store that hangs keeps its goroutine.
+func (s *Store) askOld(ctx context.Context, r *http.Request, call func(*http.Request) error) error {
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if recover() != nil { // its text may hold a value
+				done <- errors.New("the store to migrate from panicked")
+			}
+		}()
+		done <- call(r.WithContext(ctx))
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
-// removeOld removes a session that was taken over from the store that it came from. A
-// CookieStore has nothing to remove, and its cookie has been replaced.
-func (s *Store) removeOld(ctx context.Context, st *state) (err error) {
-	from := st.origin
-	if from == nil {
+// removeOld removes a session that was taken over from the old store, and passes on the
+// cookie with which that expires its own, unless it would expire ours, which has the options.
+func (s *Store) removeOld(ctx context.Context, w http.ResponseWriter, st *state, ours sessions.Options) error {
+	o := st.origin
+	if o == nil || o.session == nil {
+		st.origin = nil
 		return nil
 	}
-	defer func() {
-		if err == nil {
-			st.origin = nil
-		}
-	}()
 	var own sessions.Options
-	if from.session.Options != nil {
-		own = *from.session.Options
+	if o.session.Options != nil {
+		own = *o.session.Options
 	}
 	own.MaxAge = -1
-	from.session.Options = &own
-	r := from.request.WithContext(context.WithoutCancel(ctx))
-	if err = s.cfg.MigrateFrom.Save(r, nowhere{}, from.session); err != nil {
+	o.session.Options = &own
+	header := http.Header{}
+	err := s.askOld(context.WithoutCancel(ctx), o.request, func(r *http.Request) error {
+		return s.cfg.MigrateFrom.Save(r, headerOnly{header}, o.session)
+	})
+	if err != nil {
+		err = redactedOld(err)
 		s.logger().WarnContext(ctx, "mongostore: migrated session not removed from the store it came from",
-			"error", foreign{err}, "collection", s.coll.Name())
-		return foreign{err}
+			"error", err, "collection", s.coll.Name())
+		return err
+	}
+	st.origin = nil
+	if w == nil {
+		return nil
+	}
+	for _, line := range header["Set-Cookie"] {
+		theirs, err := http.ParseSetCookie(line)
+		if err == nil && (theirs.Path != ours.Path || !sameDomain(theirs.Domain, ours.Domain)) {
+			w.Header().Add("Set-Cookie", line)
+		}
 	}
 	return nil
 }
 
-// nowhere is a response that nobody gets.
-type nowhere struct{}
+// sameDomain reports whether two Domain attributes are the same for a browser (RFC 6265,
+// section 5.2.3).
+func sameDomain(a, b string) bool {
+	return strings.EqualFold(strings.TrimPrefix(a, "."), strings.TrimPrefix(b, "."))
+}
 
-func (nowhere) Header() http.Header { return http.Header{} }
+// headerOnly is a response of which only the header is kept.
+type headerOnly struct{ header http.Header }
 
-func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
+func (h headerOnly) Header() http.Header { return h.header }
 
-func (nowhere) WriteHeader(int) {}
+func (headerOnly) Write(p []byte) (int, error) { return len(p), nil }
+
+func (headerOnly) WriteHeader(int) {}

@@ -1,25 +1,34 @@
 package mongostore_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-// TestMigrate: an application that changes its store logs nobody out.
-func TestMigrate(t *testing.T) {
+// TestMigrationLogsNobodyOut: an application changes its store, and its visitors notice nothing.
+func TestMigrationLogsNobodyOut(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	otherKey := []byte("another key of at least 32 bytes")
@@ -52,9 +61,9 @@ func TestMigrate(t *testing.T) {
 				t.Fatalf("session: %+v", session)
 			}
 			if what == "mongostore" { // whose cookies look like ours
-				f.WantCommands("find")
+				f.WantCommands("find", "find")
 			} else {
-				f.WantCommands()
+				f.WantCommands("find") // was it taken over before?
 			}
 			f.WantDocuments(0)
 			session.Values["n"] = 1
@@ -67,10 +76,10 @@ func TestMigrate(t *testing.T) {
 			if s := b.Load(); s.Values["user"] != "ada" || s.Values["n"] != 1 || s.IsNew {
 				t.Errorf("afterwards: %+v", s)
 			}
-			// Where the old store can remove, the old session is removed.
-			again, err := f.Store.Get(copied.Request(), storetest.Name)
-			if taken := !again.IsNew; taken != strings.HasPrefix(what, "CookieStore") {
-				t.Errorf("the old cookie is taken once more: %t, %v", taken, err)
+			// A copy of the old cookie leads to the same session. Where the old store can
+			// remove, the old session is removed.
+			if s := copied.Load(); s.IsNew || s.ID != session.ID || s.Values["n"] != 1 {
+				t.Errorf("by the old cookie: %+v", s)
 			}
 			if strings.HasPrefix(what, "Filesystem") {
 				if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -79,15 +88,17 @@ func TestMigrate(t *testing.T) {
 			}
 			b.Logout()
 			f.WantDocuments(0)
-			if !b.Load().IsNew {
-				t.Error("the session is alive after its logout")
+			for who, v := range map[string]*storetest.Browser{"its cookie": b, "the old cookie": copied} {
+				if s, err := v.Store.New(v.Request(), storetest.Name); !s.IsNew || len(s.Values) > 0 {
+					t.Errorf("the session is alive after its logout, by %s: %v, %v", who, s.Values, err)
+				}
 			}
 		})
 	}
 }
 
-// TestMigrateLogout: a session that is logged out before it was stored here is removed there.
-func TestMigrateLogout(t *testing.T) {
+// TestLogoutRemovesTheOldStoresSession: a session that is logged out before it was stored here is removed there.
+func TestLogoutRemovesTheOldStoresSession(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	old := sessions.NewFilesystemStore(dir, storetest.SigningKey)
@@ -101,9 +112,9 @@ func TestMigrateLogout(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestMigrateNothing: what neither store knows is a new session, with the error that there
+// TestUnknownToBothStoresIsANewSession: what neither store knows is a new session, with the error that there
 // would be without migration.
-func TestMigrateNothing(t *testing.T) {
+func TestUnknownToBothStoresIsANewSession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) {
 		c.MigrateFrom = sessions.NewFilesystemStore(t.TempDir(), storetest.SigningKey)
@@ -124,8 +135,8 @@ func TestMigrateNothing(t *testing.T) {
 	}
 }
 
-// TestMigrateOutage: also the old store's outage logs nobody out.
-func TestMigrateOutage(t *testing.T) {
+// TestOutageOfTheOldStoreLogsNobodyOut: an outage of the old store logs nobody out.
+func TestOutageOfTheOldStoreLogsNobodyOut(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = storetest.BrokenStore{} })
 	b := f.Browser()
@@ -144,9 +155,9 @@ func TestMigrateOutage(t *testing.T) {
 	}
 }
 
-// TestMigrateAndSkipEmpty: what was taken over is stored, be it emptied, so that the old session
+// TestEmptiedMigratedSessionIsStored: what was taken over is stored, also if it was emptied, so that the old session
 // does not come back.
-func TestMigrateAndSkipEmpty(t *testing.T) {
+func TestEmptiedMigratedSessionIsStored(t *testing.T) {
 	t.Parallel()
 	old := sessions.NewCookieStore(storetest.SigningKey)
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom, c.SkipEmpty = old, true })
@@ -158,9 +169,9 @@ func TestMigrateAndSkipEmpty(t *testing.T) {
 	}
 }
 
-// TestMigrateRemoveFails: Remove does not report what has not happened in the old store, and a
+// TestFailedRemovalFromTheOldStoreIsReported: Remove does not report what has not happened in the old store, and a
 // logout by cookie warns of it.
-func TestMigrateRemoveFails(t *testing.T) {
+func TestFailedRemovalFromTheOldStoreIsReported(t *testing.T) {
 	t.Parallel()
 	old := sessions.NewFilesystemStore(t.TempDir(), storetest.SigningKey)
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = storetest.FullDisk{FilesystemStore: old} })
@@ -178,8 +189,8 @@ func TestMigrateRemoveFails(t *testing.T) {
 	}
 }
 
-// TestMigrateTellsNoID: the old store's files are named after its sessions, whose cookies still work.
-func TestMigrateTellsNoID(t *testing.T) {
+// TestErrorsOfTheOldStoreHoldNoID: the old store's files are named after its sessions, whose cookies still work.
+func TestErrorsOfTheOldStoreHoldNoID(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	old := sessions.NewFilesystemStore(dir, storetest.SigningKey)
@@ -212,8 +223,8 @@ func TestMigrateTellsNoID(t *testing.T) {
 	}
 }
 
-// TestMigrateForgets: a session that was taken over and never saved is not kept.
-func TestMigrateForgets(t *testing.T) {
+// TestUnsavedMigratedSessionIsNotKept: a session that was taken over and never saved is not kept.
+func TestUnsavedMigratedSessionIsNotKept(t *testing.T) {
 	t.Parallel()
 	old := sessions.NewCookieStore(storetest.SigningKey)
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
@@ -232,4 +243,740 @@ func TestMigrateForgets(t *testing.T) {
 		runtime.GC()
 		return kept.Load() <= 1
 	})
+}
+
+// jarBrowser keeps cookies as browsers do, with their Path and Domain.
+type jarBrowser struct {
+	f   *storetest.Fixture
+	jar *cookiejar.Jar
+	url *url.URL
+}
+
+func newJarBrowser(f *storetest.Fixture) *jarBrowser {
+	f.T.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	u, err := url.Parse("https://www.example.com/app/page")
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	return &jarBrowser{f, jar, u}
+}
+
+func (j *jarBrowser) request() *http.Request {
+	r := httptest.NewRequest(http.MethodGet, j.url.String(), nil)
+	for _, c := range j.jar.Cookies(j.url) {
+		r.AddCookie(c)
+	}
+	return r
+}
+
+// visit is a request to a store.
+func (j *jarBrowser) visit(store sessions.Store, change func(*sessions.Session)) *sessions.Session {
+	j.f.T.Helper()
+	r, w := j.request(), httptest.NewRecorder()
+	session, err := store.New(r, storetest.Name)
+	if err != nil {
+		j.f.T.Fatal("load:", err)
+	}
+	change(session)
+	if err := store.Save(r, w, session); err != nil {
+		j.f.T.Fatal("save:", err)
+	}
+	j.jar.SetCookies(j.url, w.Result().Cookies())
+	return session
+}
+
+// load loads the session, and saves nothing.
+func (j *jarBrowser) load() *sessions.Session {
+	j.f.T.Helper()
+	session, err := j.f.Store.New(j.request(), storetest.Name)
+	var notCookie securecookie.Error // as where nothing is migrated
+	if err != nil && !errors.As(err, &notCookie) {
+		j.f.T.Fatal("load:", err)
+	}
+	return session
+}
+
+func (j *jarBrowser) values() (values []string) {
+	for _, c := range j.jar.Cookies(j.url) {
+		values = append(values, c.Value)
+	}
+	return values
+}
+
+// oldStores are what applications migrate from.
+var oldStores = map[string]func(*testing.T) sessions.Store{
+	"CookieStore": func(*testing.T) sessions.Store { return sessions.NewCookieStore(signingKey) },
+	"CookieStore with another key": func(*testing.T) sessions.Store {
+		return sessions.NewCookieStore([]byte("another key of at least 32 bytes"))
+	},
+	"CookieStore with a Path": func(*testing.T) sessions.Store {
+		old := sessions.NewCookieStore(signingKey)
+		old.Options.Path = "/app"
+		return old
+	},
+	"CookieStore with a Domain": func(*testing.T) sessions.Store {
+		old := sessions.NewCookieStore(signingKey)
+		old.Options.Domain = "example.com"
+		return old
+	},
+	"FilesystemStore": func(t *testing.T) sessions.Store { return sessions.NewFilesystemStore(t.TempDir(), signingKey) },
+	"FilesystemStore with a Path": func(t *testing.T) sessions.Store {
+		old := sessions.NewFilesystemStore(t.TempDir(), signingKey)
+		old.Options.Path = "/app"
+		return old
+	},
+	"mongostore": func(t *testing.T) sessions.Store { return storetest.Setup(t).Store },
+	"mongostore with a Path": func(t *testing.T) sessions.Store {
+		return storetest.Setup(t, func(c *mongostore.Config) {
+			c.Options = &sessions.Options{Path: "/app", MaxAge: 3600, HttpOnly: true, Secure: true}
+		}).Store
+	},
+}
+
+// setupMigration returns a browser that is logged in at the old store, and a copy of it.
+func setupMigration(t *testing.T, old sessions.Store) (f *storetest.Fixture, b, copied *jarBrowser) {
+	t.Helper()
+	f = storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	b, copied = newJarBrowser(f), newJarBrowser(f)
+	r, w := b.request(), httptest.NewRecorder()
+	session, err := old.New(r, storetest.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session.Values["user"] = "ada"
+	if err := old.Save(r, w, session); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*jarBrowser{b, copied} {
+		c.jar.SetCookies(c.url, w.Result().Cookies())
+	}
+	return f, b, copied
+}
+
+// TestLogoutOfAMigratedSessionIsFinal: the old store's cookie logs nobody in any more,
+// whether the browser has kept it or somebody has a copy.
+func TestLogoutOfAMigratedSessionIsFinal(t *testing.T) {
+	t.Parallel()
+	logout := func(s *sessions.Session) { s.Options.MaxAge = -1 }
+	for what, open := range oldStores {
+		for how, end := range map[string]func(*storetest.Fixture, *jarBrowser){
+			"saved, then logged out": func(f *storetest.Fixture, b *jarBrowser) {
+				b.visit(f.Store, storetest.SetValue("n", 1))
+				if s := b.load(); s.Values["user"] != "ada" || s.Values["n"] != 1 {
+					f.T.Errorf("saved: %v", s.Values)
+				}
+				b.visit(f.Store, logout)
+			},
+			"logged out at once": func(f *storetest.Fixture, b *jarBrowser) { b.visit(f.Store, logout) },
+			"removed": func(f *storetest.Fixture, b *jarBrowser) {
+				b.visit(f.Store, storetest.SetValue("n", 1))
+				if err := f.Store.Remove(f.T.Context(), b.load()); err != nil {
+					f.T.Error(err)
+				}
+			},
+			"removed at once": func(f *storetest.Fixture, b *jarBrowser) {
+				if err := f.Store.Remove(f.T.Context(), b.load()); err != nil {
+					f.T.Error(err)
+				}
+			},
+			"renewed, then logged out": func(f *storetest.Fixture, b *jarBrowser) {
+				r, w := b.request(), httptest.NewRecorder()
+				session, err := f.Store.New(r, storetest.Name)
+				if err != nil {
+					f.T.Fatal(err)
+				}
+				if err := f.Store.Renew(r, w, session); err != nil {
+					f.T.Fatal(err)
+				}
+				b.jar.SetCookies(b.url, w.Result().Cookies())
+				if s := b.load(); s.Values["user"] != "ada" {
+					f.T.Errorf("renewed: %v", s.Values)
+				}
+				b.visit(f.Store, logout)
+			},
+		} {
+			t.Run(what+", "+how, func(t *testing.T) {
+				t.Parallel()
+				f, b, copied := setupMigration(t, open(t))
+				end(f, b)
+				for who, j := range map[string]*jarBrowser{"the browser": b, "a copy": copied} {
+					if s := j.load(); !s.IsNew || len(s.Values) > 0 {
+						t.Errorf("%s is logged in: %v", who, s.Values)
+					}
+				}
+				f.WantLive(0)
+			})
+		}
+	}
+}
+
+// TestMigrationExpiresTheOldCookie: where it has another Path or Domain than the new one,
+// the browser would keep it beside.
+func TestMigrationExpiresTheOldCookie(t *testing.T) {
+	t.Parallel()
+	for what, open := range oldStores {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f, b, _ := setupMigration(t, open(t))
+			before := b.values()
+			b.visit(f.Store, storetest.SetValue("n", 1))
+			after := b.values()
+			if len(after) != 1 || after[0] == before[0] {
+				t.Errorf("%d cookies are left: %q", len(after), after)
+			}
+			if s := b.load(); s.IsNew || s.Values["n"] != 1 {
+				t.Errorf("afterwards: %v", s.Values)
+			}
+			b.visit(f.Store, func(s *sessions.Session) { s.Options.MaxAge = -1 })
+			if left := b.values(); len(left) > 0 {
+				t.Errorf("after the logout %d cookies are left: %q", len(left), left)
+			}
+		})
+	}
+}
+
+// TestLateSaveOfAMigratedSession: a request that took the session over before a logout, or
+// a renewal, does not bring it back.
+func TestLateSaveOfAMigratedSession(t *testing.T) {
+	t.Parallel()
+	for what, open := range oldStores {
+		for how, end := range map[string]func(*storetest.Fixture, *jarBrowser){
+			"logout": func(f *storetest.Fixture, b *jarBrowser) {
+				b.visit(f.Store, func(s *sessions.Session) { s.Options.MaxAge = -1 })
+			},
+			"save and logout": func(f *storetest.Fixture, b *jarBrowser) {
+				b.visit(f.Store, storetest.SetValue("n", 1))
+				b.visit(f.Store, func(s *sessions.Session) { s.Options.MaxAge = -1 })
+			},
+		} {
+			for late, save := range map[string]func(*storetest.Fixture, *http.Request, http.ResponseWriter, *sessions.Session) error{
+				"Save": func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+					return f.Store.Save(r, w, s)
+				},
+				"Renew": func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+					return f.Store.Renew(r, w, s)
+				},
+				"Persist": func(f *storetest.Fixture, r *http.Request, _ http.ResponseWriter, s *sessions.Session) error {
+					return f.Store.Persist(r.Context(), s)
+				},
+			} {
+				t.Run(what+", "+how+", "+late, func(t *testing.T) {
+					t.Parallel()
+					f, b, copied := setupMigration(t, open(t))
+					slow := copied.load()
+					if slow.Values["user"] != "ada" {
+						t.Fatalf("taken over: %v", slow.Values)
+					}
+					end(f, b)
+					slow.Values["late"] = true
+					w := httptest.NewRecorder()
+					err := save(f, copied.request(), w, slow)
+					storetest.WantGone(t, late, w, err)
+					if s := copied.load(); !s.IsNew {
+						t.Errorf("logged in again: %v", s.Values)
+					}
+					f.WantLive(0)
+				})
+			}
+		}
+	}
+}
+
+// TestFirstRequestsOfAMigratedVisitorMakeOneSession: those that run concurrently merge.
+func TestFirstRequestsOfAMigratedVisitorMakeOneSession(t *testing.T) {
+	t.Parallel()
+	for what, open := range oldStores {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f, b, copied := setupMigration(t, open(t))
+			first, second := b.load(), copied.load()
+			first.Values["a"], second.Values["b"] = 1, 2
+			for j, s := range map[*jarBrowser]*sessions.Session{b: first, copied: second} {
+				w := httptest.NewRecorder()
+				if err := f.Store.Save(j.request(), w, s); err != nil {
+					t.Fatal(err)
+				}
+				j.jar.SetCookies(j.url, w.Result().Cookies())
+			}
+			f.WantLive(1)
+			for who, j := range map[string]*jarBrowser{"first": b, "second": copied} {
+				if s := j.load(); s.Values["user"] != "ada" || s.Values["a"] != 1 || s.Values["b"] != 2 {
+					t.Errorf("%s: %v", who, s.Values)
+				}
+			}
+			if x, y := b.load().ID, copied.load().ID; x != y {
+				t.Error("two IDs")
+			}
+		})
+		t.Run(what+", in parallel", func(t *testing.T) {
+			t.Parallel()
+			f, b, _ := setupMigration(t, open(t))
+			const n = 5
+			var loaded []*sessions.Session
+			for range n {
+				loaded = append(loaded, b.load())
+			}
+			r := b.request()
+			var wg sync.WaitGroup
+			for i, s := range loaded {
+				wg.Go(func() {
+					s.Values[string(rune('a'+i))] = i
+					if err := f.Store.Save(r.Clone(context.WithoutCancel(t.Context())), httptest.NewRecorder(), s); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			f.WantLive(1)
+			if s := b.load(); len(s.Values) != n+1 {
+				t.Errorf("values: %v", s.Values)
+			}
+		})
+	}
+}
+
+// TestOldCookieFindsTheMigratedSession: as long as that lives, a request with the old
+// cookie gets it, and not once more what the old store had.
+func TestOldCookieFindsTheMigratedSession(t *testing.T) {
+	t.Parallel()
+	for what, open := range oldStores {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f, b, copied := setupMigration(t, open(t))
+			b.visit(f.Store, storetest.SetValue("n", 1))
+			f.Log.Reset()
+			if s := copied.load(); s.Values["user"] != "ada" || s.Values["n"] != 1 {
+				t.Errorf("values: %v", s.Values)
+			}
+			f.WantLive(1)
+		})
+	}
+}
+
+// TestMigratedSessionLeavesATombstone: for as long as the old store's cookie can be valid.
+func TestMigratedSessionLeavesATombstone(t *testing.T) {
+	t.Parallel()
+	for how, end := range map[string]func(*storetest.Fixture, *jarBrowser){
+		"logout": func(f *storetest.Fixture, b *jarBrowser) {
+			b.visit(f.Store, func(s *sessions.Session) { s.Options.MaxAge = -1 })
+		},
+		"save, logout": func(f *storetest.Fixture, b *jarBrowser) {
+			b.visit(f.Store, storetest.SetValue("n", 1))
+			b.visit(f.Store, func(s *sessions.Session) { s.Options.MaxAge = -1 })
+		},
+	} {
+		old := sessions.NewCookieStore(signingKey)
+		f, b, _ := setupMigration(t, old)
+		end(f, b)
+		docs := f.Documents()
+		if len(docs) != 1 {
+			t.Errorf("%s: %d documents", how, len(docs))
+			continue
+		}
+		doc := docs[0]
+		if rev := doc.Lookup("rev"); rev.Type != bson.TypeNull || doc.Lookup("movedTo").Type != 0 || len(doc.Lookup("values").Value) != 5 {
+			t.Errorf("%s: %v", how, doc)
+		}
+		storetest.WantTime(t, doc, "expiresAt", time.Now().Add(30*24*time.Hour))
+		if n, err := f.Store.Count(t.Context()); n != 0 || err != nil {
+			t.Errorf("%s: Count: %d, %v", how, n, err)
+		}
+	}
+}
+
+// moodyStore is a store whose database goes away, or hangs.
+type moodyStore struct {
+	sessions.Store
+	newFails, saveFails atomic.Bool
+	newHangs, saveHangs atomic.Bool
+	gate                chan struct{}
+	release             func() // what hangs
+}
+
+func moody(t *testing.T) *moodyStore {
+	m := &moodyStore{Store: sessions.NewFilesystemStore(t.TempDir(), signingKey), gate: make(chan struct{})}
+	m.release = sync.OnceFunc(func() { close(m.gate) })
+	t.Cleanup(m.release)
+	return m
+}
+
+func (m *moodyStore) New(r *http.Request, name string) (*sessions.Session, error) {
+	if m.newHangs.Load() {
+		<-m.gate
+	}
+	if m.newFails.Load() {
+		return sessions.NewSession(m, name), storetest.ErrBroken
+	}
+	return m.Store.New(r, name)
+}
+
+func (m *moodyStore) Save(r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+	if m.saveHangs.Load() {
+		<-m.gate
+	}
+	if m.saveFails.Load() {
+		return storetest.ErrBroken
+	}
+	return m.Store.Save(r, w, s)
+}
+
+// TestLogoutDuringAnOutageOfTheOldStoreIsFinal: it cannot be removed there, and is not
+// taken over once more.
+func TestLogoutDuringAnOutageOfTheOldStoreIsFinal(t *testing.T) {
+	t.Parallel()
+	for what, outage := range map[string]struct{ before, after func(*moodyStore) }{ // the load
+		"before the load": {func(m *moodyStore) { m.newFails.Store(true); m.saveFails.Store(true) }, func(*moodyStore) {}},
+		"after the load":  {func(*moodyStore) {}, func(m *moodyStore) { m.newFails.Store(true); m.saveFails.Store(true) }},
+	} {
+		for _, saved := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, saved %t", what, saved), func(t *testing.T) {
+				t.Parallel()
+				old := moody(t)
+				f, b, copied := setupMigration(t, old)
+				if saved {
+					old.saveFails.Store(true) // so that it is not removed there
+					b.visit(f.Store, storetest.SetValue("n", 1))
+					b = copied
+				}
+				outage.before(old)
+				r, w := b.request(), httptest.NewRecorder()
+				session, _ := f.Store.New(r, storetest.Name)
+				outage.after(old)
+				session.Options.MaxAge = -1
+				if err := f.Store.Save(r, w, session); err != nil {
+					t.Errorf("logout: %v", err)
+				}
+				if cookies := w.Result().Cookies(); len(cookies) == 0 || cookies[len(cookies)-1].MaxAge >= 0 {
+					t.Errorf("logout: cookies %v", cookies)
+				}
+				old.newFails.Store(false)
+				old.saveFails.Store(false)
+				if s := copied.load(); !s.IsNew || len(s.Values) > 0 {
+					t.Errorf("logged in again: %v", s.Values)
+				}
+			})
+		}
+	}
+}
+
+// TestOldStoreThatHangs is bounded by Timeout, at the load and at the removal.
+func TestOldStoreThatHangs(t *testing.T) {
+	t.Parallel()
+	setupHanging := func(t *testing.T) (*moodyStore, *storetest.Fixture, *jarBrowser) {
+		t.Helper()
+		old := moody(t)
+		f, b, _ := setupMigration(t, old)
+		f.Cfg.MigrateFrom = old
+		f.Store = f.OpenWith(storetest.Soon)
+		t.Cleanup(old.release) // before the store is closed
+		return old, f, b
+	}
+	t.Run("load", func(t *testing.T) {
+		t.Parallel()
+		old, f, b := setupHanging(t)
+		old.newHangs.Store(true)
+		var session *sessions.Session
+		err := storetest.Within(t, storetest.Patience, "New", func() (err error) {
+			session, err = f.Store.New(b.request(), storetest.Name)
+			return err
+		})
+		if !errors.Is(err, mongostore.ErrUnavailable) || session == nil {
+			t.Errorf("New: %v", err)
+		}
+		w := httptest.NewRecorder()
+		if err := f.Store.Save(b.request(), w, session); !errors.Is(err, mongostore.ErrUnavailable) {
+			t.Errorf("Save: %v", err)
+		}
+		storetest.WantNoCookie(t, "Save", w)
+	})
+	t.Run("load of a cancelled request", func(t *testing.T) {
+		t.Parallel()
+		old, f, b := setupHanging(t)
+		old.newHangs.Store(true)
+		f.Store = f.OpenWith(time.Hour)
+		t.Cleanup(old.release)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		err := storetest.Within(t, storetest.Patience, "New", func() error {
+			_, err := f.Store.New(b.request().WithContext(ctx), storetest.Name)
+			return err
+		})
+		if !errors.Is(err, mongostore.ErrUnavailable) {
+			t.Errorf("New: %v", err)
+		}
+	})
+	for what, change := range map[string]func(*sessions.Session){
+		"save":   storetest.SetValue("n", 1),
+		"logout": func(s *sessions.Session) { s.Options.MaxAge = -1 },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			old, f, b := setupHanging(t)
+			session := b.load()
+			change(session)
+			old.saveHangs.Store(true)
+			w := httptest.NewRecorder()
+			if err := storetest.Within(t, storetest.Patience, "Save", func() error { return f.Store.Save(b.request(), w, session) }); err != nil {
+				t.Errorf("Save: %v", err)
+			}
+			if w.Header()["Set-Cookie"] == nil {
+				t.Error("no cookie")
+			}
+			storetest.Eventually(t, "there is a warning", func() bool { return strings.Contains(f.Text.String(), "level=WARN") })
+		})
+	}
+}
+
+// nilValues is a store whose sessions have no map.
+type nilValues struct{ sessions.Store }
+
+func (s nilValues) New(r *http.Request, name string) (*sessions.Session, error) {
+	session := sessions.NewSession(s, name)
+	session.Options = &sessions.Options{Path: "/"}
+	session.Values = nil
+	session.IsNew = false
+	return session, nil
+}
+
+func (nilValues) Save(*http.Request, http.ResponseWriter, *sessions.Session) error { return nil }
+
+// TestMigratedValuesAreNeverNil: a handler assigns to them.
+func TestMigratedValuesAreNeverNil(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = nilValues{} })
+	b := f.Browser()
+	b.Cookies[storetest.Name] = "of-the-old-store"
+	session := b.Load()
+	if session.Values == nil {
+		t.Fatal("Values are nil")
+	}
+	session.Values["n"] = 1
+	b.MustSave(session)
+	if s := b.Load(); s.Values["n"] != 1 {
+		t.Errorf("values: %v", s.Values)
+	}
+}
+
+// TestMigratedSessionKeepsItsAge: and its own MaxAge, where the old store is a mongostore.
+func TestMigratedSessionKeepsItsAge(t *testing.T) {
+	t.Parallel()
+	const month = 30 * 24 * 3600
+	for how, save := range map[string]func(*storetest.Browser, *sessions.Session) (*httptest.ResponseRecorder, error){
+		"Save": (*storetest.Browser).Save, "Renew": (*storetest.Browser).Renew,
+	} {
+		for what, row := range map[string]struct {
+			own      int
+			absolute time.Duration
+			lives    time.Duration
+		}{
+			"own MaxAge":                     {month, 0, month * time.Second},
+			"own MaxAge, absolute timeout":   {month, 12 * time.Hour, 2 * time.Hour},
+			"store's MaxAge":                 {0, 0, 7200 * time.Second},
+			"store's MaxAge, shortly before": {0, 11 * time.Hour, time.Hour},
+		} {
+			t.Run(how+", "+what, func(t *testing.T) {
+				t.Parallel()
+				old := storetest.Setup(t, storetest.StoreOptions(3600))
+				f := storetest.Setup(t, storetest.StoreOptions(7200), func(c *mongostore.Config) { c.MigrateFrom, c.AbsoluteTimeout = old.Store, row.absolute })
+				b := old.Browser()
+				b.Visit(func(s *sessions.Session) {
+					s.Values["user"] = "ada"
+					if row.own > 0 {
+						s.Options.MaxAge = row.own
+					}
+				})
+				created := time.Now().Add(-10 * time.Hour).Truncate(time.Millisecond)
+				old.Edit(storetest.SetDate("createdAt", created))
+				b.F, b.Store = f, f.Store
+				session := b.Load()
+				if row.own > 0 && session.Options.MaxAge != row.own {
+					t.Errorf("MaxAge is %d, want %d", session.Options.MaxAge, row.own)
+				}
+				session.Values["n"] = 1
+				w, err := save(b, session)
+				if err != nil {
+					t.Fatal(err)
+				}
+				doc := f.Document()
+				if at := doc.Lookup("createdAt").Time(); !at.Equal(created) {
+					t.Errorf("createdAt is %v, want %v", at, created)
+				}
+				storetest.WantTime(t, doc, "expiresAt", time.Now().Add(row.lives))
+				cookies := w.Result().Cookies()
+				if c := cookies[len(cookies)-1]; row.own > 0 && c.MaxAge != row.own {
+					t.Errorf("cookie: %v", c)
+				}
+				if s := b.Load(); row.own > 0 && s.Options.MaxAge != row.own || s.Values["user"] != "ada" {
+					t.Errorf("later: MaxAge %d, %v", s.Options.MaxAge, s.Values)
+				}
+			})
+		}
+	}
+	t.Run("beyond the absolute timeout", func(t *testing.T) {
+		t.Parallel()
+		old := storetest.Setup(t)
+		f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom, c.AbsoluteTimeout = old.Store, time.Hour })
+		b := old.Browser()
+		b.Visit(storetest.SetValue("user", "ada"))
+		old.Edit(storetest.SetDate("createdAt", time.Now().Add(-2*time.Hour)))
+		b.F, b.Store = f, f.Store
+		b.WantOut("it has ended")
+	})
+}
+
+// TestLoginOfAMigratedVisitorSurvivesAnOutageOfTheOldStore: the login's cookie stays when the
+// middleware saves once more.
+func TestLoginOfAMigratedVisitorSurvivesAnOutageOfTheOldStore(t *testing.T) {
+	t.Parallel()
+	old := moody(t)
+	f, b, _ := setupMigration(t, old)
+	old.saveFails.Store(true)
+	r, w := b.request(), httptest.NewRecorder()
+	f.Store.Middleware(storetest.Name)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		session, err := f.Store.Get(r, storetest.Name)
+		if err != nil {
+			t.Error(err)
+		}
+		session.Values["role"] = "admin"
+		if err := f.Store.Renew(r, w, session); err != nil {
+			t.Error("renew:", err)
+		}
+	})).ServeHTTP(w, r)
+	if cookies := w.Result().Cookies(); len(cookies) == 0 {
+		t.Error("no cookie after a login that returned nil")
+	}
+}
+
+// TestSecondSaveOfAMigratedSessionDuringAnOutageOfTheOldStore is a save of the stored session.
+func TestSecondSaveOfAMigratedSessionDuringAnOutageOfTheOldStore(t *testing.T) {
+	t.Parallel()
+	for what, policy := range map[string]mongostore.ConflictPolicy{"merge": mongostore.ConflictMerge, "reject": mongostore.ConflictReject} {
+		t.Run(what, func(t *testing.T) {
+			old := moody(t)
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old; c.OnConflict = policy })
+			b := f.Browser()
+			b.LoginAt(old)
+			old.saveFails.Store(true)
+			r, w := b.Request(), httptest.NewRecorder()
+			session, err := f.Store.Get(r, storetest.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			session.AddFlash("one")
+			session.Values["n"] = 1
+			if err := f.Store.Save(r, w, session); err != nil {
+				t.Fatal(err)
+			}
+			session.AddFlash("two")
+			session.Values["n"] = 2
+			if err := f.Store.Save(r, w, session); err != nil {
+				t.Error(err)
+			}
+			b.Receive(w)
+			if s := b.Load(); len(s.Flashes()) != 2 {
+				t.Errorf("flashes: %v", session.Values["_flash"])
+			}
+		})
+	}
+}
+
+// TestMigrationKeepsTheNewCookieWhereTheOldOneIsExpired: it is not expired with the old one, be
+// that removed by a later save or written with another form of the domain.
+func TestMigrationKeepsTheNewCookieWhereTheOldOneIsExpired(t *testing.T) {
+	t.Parallel()
+	t.Run("removed by a later save", func(t *testing.T) {
+		t.Parallel()
+		old := moody(t)
+		f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+		b := f.Browser()
+		b.LoginAt(old)
+		old.saveFails.Store(true)
+		r, w := b.Request(), httptest.NewRecorder()
+		session, err := f.Store.Get(r, storetest.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := f.Store.Save(r, w, session); err != nil {
+				t.Fatal(err)
+			}
+			old.saveFails.Store(false)
+		}
+		b.Receive(w)
+		b.WantIn("after both saves")
+	})
+	t.Run("domain with a dot", func(t *testing.T) {
+		t.Parallel()
+		old := sessions.NewCookieStore(storetest.SigningKey)
+		old.Options.Domain = ".example.com"
+		f := storetest.Setup(t, func(c *mongostore.Config) {
+			c.MigrateFrom = old
+			c.Options = mongostore.DefaultOptions()
+			c.Options.Domain = ".example.com"
+		})
+		b := f.Browser()
+		b.LoginAt(old)
+		b.Visit(storetest.SetValue("n", 1))
+		b.WantIn("after the migration")
+	})
+}
+
+// TestRenewalAfterJoiningAMigratedSessionKeepsOthersKeys: a session that was saved onto that of
+// a concurrent first request does not hold all its keys.
+func TestRenewalAfterJoiningAMigratedSessionKeepsOthersKeys(t *testing.T) {
+	t.Parallel()
+	old := sessions.NewCookieStore([]byte("another key of at least 32 bytes"))
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	b := f.Browser()
+	b.LoginAt(old)
+	two := b.Clone()
+	first, second := b.Load(), two.Load()
+	first.Values["a"], second.Values["b"] = 1, 1
+	b.MustSave(first)
+	two.MustSave(second)
+	second.Values["role"] = "admin"
+	two.MustRenew(second)
+	if s := two.Load(); s.Values["a"] != 1 || s.Values["b"] != 1 || s.Values["role"] != "admin" {
+		t.Errorf("values: %v", s.Values)
+	}
+}
+
+// TestLogoutOfAMigratedSessionIsFinalAfterANewKey: the tombstone was left under the key before.
+func TestLogoutOfAMigratedSessionIsFinalAfterANewKey(t *testing.T) {
+	t.Parallel()
+	old := sessions.NewCookieStore([]byte("another key of at least 32 bytes"))
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	b := f.Browser()
+	b.LoginAt(old)
+	copied := b.Clone()
+	b.Do(storetest.SetValue("n", 1))
+	b.Logout()
+	copied.WantOut("the old cookie after the logout")
+	later, err := mongostore.Open(t.Context(), f.Cfg, []byte("a new key of more than thirty-two bytes"), nil, storetest.SigningKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied.At(later).WantOut("the old cookie after the logout, with a new signing key")
+}
+
+// TestLoginOfAMigratedVisitorWhoseTombstoneFails is reported as what it is: nobody has ended the
+// session.
+func TestLoginOfAMigratedVisitorWhoseTombstoneFails(t *testing.T) {
+	t.Parallel()
+	old := sessions.NewCookieStore([]byte("another key of at least 32 bytes"))
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	b := f.Browser()
+	b.LoginAt(old)
+	session := b.Load()
+	session.Values["role"] = "admin"
+	f.Wire.On("insert", storetest.Rule{Kind: storetest.Refuse, Skip: 1})
+	if _, err := b.Renew(session); !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Errorf("error: %v", err)
+	}
+	f.Wire.Heal()
+	b.WantIn("with the old cookie")
 }

@@ -1,39 +1,42 @@
 package mongostore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+
+	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
-// Store is a [sessions.Store] that keeps sessions in a MongoDB collection. Make one
-// with [New] or [Open]. It is safe for concurrent use; a session is not, as
-// everywhere in gorilla, since its Values are a map.
+// Store is a [sessions.Store] that keeps sessions in a MongoDB collection. It is created by
+// [New] or [Open]. It is safe for concurrent use. A session is not, as its Values are a map.
 type Store struct {
-	// Codecs sign, and optionally encrypt, the ID in the cookie: the first one
-	// that can encodes, all decode. New and Open make them of the key pairs,
-	// without a limit on the cookie's age, because the document decides how long a
-	// session lives. Codecs put in their place receive the ID as a string. To
-	// be changed before the store is used.
+	// Codecs sign, and optionally encrypt, the ID in the cookie. The first one that can
+	// encodes, all decode. New and Open make them of the key pairs, without a limit on the
+	// cookie's age, because the document decides how long a session lives. Other codecs in their
+	// place receive the ID as a string. They must not be changed while the store is in use.
 	Codecs []securecookie.Codec
 
-	// Options are the defaults of every new session; each gets a copy. If nil, they
-	// are those of [Config.Options]'s default. To be changed before the store is used.
+	// Options are the defaults of every new session; each gets a copy. nil means
+	// [DefaultOptions]. They must not be changed while the store is in use.
 	Options *sessions.Options
 
-	newest securecookie.Codec // the first of those that newStore made
-	coll   *mongo.Collection
-	client *mongo.Client // to be disconnected by Close; nil if not ours
-	cfg    Config        // with the defaults filled in; Client, URI and the like are spent
-	seals  sealer
+	coll      *mongo.Collection
+	client    *mongo.Client // disconnected by Close; nil if it is the application's
+	cfg       Config        // with defaults; Client, URI and the like are spent
+	codec     *valueCodec
+	merger    merger
+	lifetimes lifetimes
+	deriving  [][]byte // the secrets of derived IDs, of the newest signing key first
 
 	states   states
 	removals removals
@@ -43,42 +46,44 @@ type Store struct {
 
 var _ sessions.Store = (*Store)(nil)
 
-// New returns a store on a collection, with the defaults of [Config]. It does no
-// network I/O: nothing has to exist, and the index that deletes expired sessions is made
-// in the background of the first Save.
+// New returns a store on a collection, with the defaults of [Config]. It does no network
+// I/O. Nothing has to be created in the database before. The index that deletes expired sessions
+// is created in the background of the first Save.
 //
-// The key pairs are those of [sessions.NewCookieStore]: of each pair the first key
-// signs (32 or 64 bytes are recommended; less is a warning) and the second, which
-// can be nil, or omitted in the last pair, encrypts (16, 24 or 32 bytes). The first
-// pair is used for new cookies, all are accepted. To replace a pair and log nobody out,
-// put the new one behind the old one in all processes, then in front, and remove the old one
-// when its cookies have expired.
+// The key pairs are those of [sessions.NewCookieStore]. The first key of a pair signs; 32 or
+// 64 bytes are recommended, and less is a warning. The second one encrypts, with 16, 24 or 32
+// bytes; it may be nil, and omitted in the last pair. The first pair is used for new cookies,
+// all are accepted. To replace a pair and log nobody out, add the new one behind the old one
+// in all processes, then move it to the front. Remove the old one when its cookies have expired.
 //
-// The collection's write concern is respected, so it should be the majority's, as it is by
-// default since MongoDB 5.0; an unacknowledged one (w=0) makes saves fail, though the server
-// may carry them out. Reads go to the primary, whatever the collection prefers. The client
-// stays the application's.
+// The collection's write concern is respected. It should be "majority", the default since
+// MongoDB 5.0; with an unacknowledged one (w: 0) every save fails. Reads go to the primary,
+// whatever the collection prefers. The client remains the application's.
 //
-// It fails on a nil collection, no keys, an empty key, and an encryption key of a
-// length that AES does not have.
+// New fails on a nil collection, a name that MongoDB does not allow, no keys, an empty key, and
+// an encryption key of a length that AES does not have.
 func New(coll *mongo.Collection, keyPairs ...[]byte) (*Store, error) {
-	if coll == nil {
-		return nil, errors.New("mongostore: new store: collection is nil")
+	var store *Store
+	err := errors.New("collection is nil")
+	if coll != nil {
+		err = checkNames(coll.Database().Name(), coll.Name())
 	}
-	store, err := newStore(coll, Config{}, keyPairs)
+	if err == nil {
+		store, err = newStore(coll, Config{}, keyPairs)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("mongostore: new store: %w", err)
 	}
 	return store, nil
 }
 
-// Open returns a store as [Config] says. It connects, unless Config.Client is set, asks the
-// server for a sign of life and makes the indexes. What the server refuses to
-// make, or the user lacks the right for, is a warning. The keys are those of [New].
+// Open returns a store as [Config] says. It connects, unless Config.Client is set, pings the
+// server and creates the indexes. An index that cannot be created is logged as a warning. The
+// keys are those of [New].
 //
-// Beyond the errors of [New], it fails on an absent database name, contradictory or
-// negative settings, an unacknowledged write concern (w=0) in the URI, and with
-// [ErrUnavailable] if the server does not answer in time.
+// Open fails as New does, on contradictory, negative or impossible settings, on an
+// unacknowledged write concern (w: 0) in the URI, and with [ErrUnavailable] if the server does
+// not respond within the deadline of ctx or, if it has none, [Config.Timeout].
 func Open(ctx context.Context, cfg Config, keyPairs ...[]byte) (*Store, error) {
 	store, err := open(ctx, cfg, keyPairs)
 	if err != nil {
@@ -88,30 +93,30 @@ func Open(ctx context.Context, cfg Config, keyPairs ...[]byte) (*Store, error) {
 }
 
 func open(ctx context.Context, cfg Config, keyPairs [][]byte) (*Store, error) {
-	connection, database, err := cfg.connection()
+	at, err := cfg.address()
 	if err != nil {
 		return nil, err
 	}
 	client := cfg.Client
 	if client == nil {
-		if client, err = mongo.Connect(connection); err != nil {
+		if client, err = mongo.Connect(at.connection); err != nil {
 			return nil, err
 		}
 	}
-	store, err := newStore(client.Database(database).Collection(or(cfg.Collection, defaultCollection)), cfg, keyPairs)
+	store, err := newStore(client.Database(at.database).Collection(at.collection), cfg, keyPairs)
 	if err == nil {
-		if cfg.Client == nil {
-			store.client = client
-		}
 		err = store.start(ctx)
 	}
 	if err != nil {
 		if cfg.Client == nil {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // to say goodbye
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
 			_ = client.Disconnect(ctx)
 		}
 		return nil, err
+	}
+	if cfg.Client == nil {
+		store.client = client
 	}
 	return store, nil
 }
@@ -120,8 +125,8 @@ func open(ctx context.Context, cfg Config, keyPairs [][]byte) (*Store, error) {
 func (s *Store) start(ctx context.Context) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	if err := s.coll.Database().Client().Ping(ctx, readpref.Primary()); err != nil {
-		return unavailable(err)
+	if err := s.ping(ctx); err != nil {
+		return err
 	}
 	s.prepareIndexes(ctx)
 	return nil
@@ -139,25 +144,26 @@ func newStore(coll *mongo.Collection, cfg Config, keyPairs [][]byte) (*Store, er
 	if err != nil {
 		return nil, err
 	}
+	values, err := bsonval.NewCodec(cfg.Types)
+	if err != nil {
+		return nil, err
+	}
 	cfg.SealKeys = nil // the sealer has its own copies
-	cfg.BrowserTTL = or(cfg.BrowserTTL, defaultBrowserTTL)
-	cfg.TouchInterval = or(cfg.TouchInterval, defaultTouchInterval)
-	cfg.MaxSize = or(cfg.MaxSize, defaultMaxSize)
-	cfg.Timeout = or(cfg.Timeout, defaultTimeout)
+	cfg.BrowserTTL = cmp.Or(cfg.BrowserTTL, defaultBrowserTTL)
+	cfg.TouchInterval = cmp.Or(cfg.TouchInterval, defaultTouchInterval)
+	cfg.MaxSize = cmp.Or(cfg.MaxSize, defaultMaxSize)
+	cfg.Timeout = cmp.Or(cfg.Timeout, defaultTimeout)
 	s := &Store{
-		Codecs:  codecs,
-		newest:  codecs[0],
-		Options: defaultOptions(),
-		// Another member of a replica set may not yet know of a logout.
-		coll:  coll.Clone(options.Collection().SetReadPreference(readpref.Primary())),
-		cfg:   cfg,
-		seals: seals,
+		Codecs:    codecs,
+		Options:   cfg.options(),
+		coll:      coll.Clone(collectionOptions()),
+		cfg:       cfg,
+		codec:     &valueCodec{Codec: values, seals: seals},
+		lifetimes: lifetimes{browser: cfg.BrowserTTL, absolute: cfg.AbsoluteTimeout, touch: cfg.TouchInterval},
+		deriving:  deriveSecrets(keyPairs),
 	}
-	if cfg.Options != nil {
-		own := *cfg.Options
-		s.Options = &own
-	}
-	if cfg.Cleanup != TTLIndex && cfg.OwnerKey == "" {
+	s.merger = merger{codec: s.codec, policy: cfg.OnConflict}
+	if cfg.Cleanup != CleanupTTLIndex && cfg.OwnerKey == "" {
 		s.cleaner.indexes.Store(never)
 	}
 	if weak {
@@ -166,35 +172,37 @@ func newStore(coll *mongo.Collection, cfg Config, keyPairs [][]byte) (*Store, er
 	return s, nil
 }
 
-func (s *Store) logger() *slog.Logger {
-	if s.cfg.Logger != nil {
-		return s.cfg.Logger
-	}
-	return slog.Default()
+// collectionOptions returns what a store needs of its collection, whatever the client prefers:
+// a secondary may not know of a logout yet, and the client's encoders may change an owner.
+func collectionOptions() *options.CollectionOptionsBuilder {
+	return options.Collection().
+		SetReadPreference(readpref.Primary()).
+		SetRegistry(bson.NewRegistry()).
+		SetBSONOptions(&options.BSONOptions{})
 }
 
-// MaxAge sets how long sessions live that have no MaxAge of their own, in seconds: 0 is
-// a browser session, and a negative age would remove each session as it is saved. It is
-// [sessions.Options.MaxAge] of s.Options, which can as well be set there. To be called
-// before the store is used.
+// MaxAge sets how long sessions live that have no MaxAge of their own, in seconds: MaxAge of
+// s.Options. 0 is a session that ends with the browser. A negative age ends each session that
+// is saved. It must not be called while the store is in use.
 func (s *Store) MaxAge(age int) {
-	own := *s.options()
-	own.MaxAge = age
-	s.Options = &own
+	o := *s.options()
+	o.MaxAge = age
+	s.Options = &o
 }
 
-// options returns s.Options, or the defaults if an application set them to nil.
-func (s *Store) options() *sessions.Options {
-	if s.Options == nil {
-		return defaultOptions()
+// Ping returns nil if the primary server responds, and else [ErrUnavailable]. It is for health
+// checks.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.ping(ctx); err != nil {
+		return fmt.Errorf("mongostore: ping: %w", err)
 	}
-	return s.Options
+	return nil
 }
 
-// Close ends the store's background work, if there is any, tries once more to delete what
-// a logout could not, and disconnects the client if [Open] made it. It waits as long as
-// ctx allows; a second call returns nil. Call it after the last request. A store that
-// is not closed leaks nothing but a client that Open made.
+// Close ends the store's background work, if there is any, tries once more to delete what a
+// logout could not, and disconnects the client if [Open] created it. It waits as long as ctx
+// allows. A second call returns nil. Call it after the last request. A store that is not
+// closed leaks nothing but a client that Open created.
 func (s *Store) Close(ctx context.Context) error {
 	first, err := s.tasks.close(ctx)
 	if first && s.client != nil {

@@ -2,8 +2,10 @@ package mongostore_test
 
 import (
 	"context"
+	"encoding/gob"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +21,19 @@ import (
 	"github.com/mongostore/mongostore"
 	"github.com/mongostore/mongostore/internal/storetest"
 )
+
+func TestMain(m *testing.M) {
+	gob.Register(cart{})
+	slog.SetLogLoggerLevel(slog.LevelError) // the examples' stores warn where the server has no TTL indexes
+	storetest.MainWithExamples(m)
+}
+
+var signingKey = storetest.SigningKey
+
+// TestServer says which server the other tests run against.
+func TestServer(t *testing.T) {
+	t.Log(storetest.Server(t).Description)
+}
 
 type item struct {
 	Name  string
@@ -46,8 +61,8 @@ func cookieStoreCookie(t *testing.T) string {
 	return w.Result().Cookies()[0].Value
 }
 
-// TestConcurrentKeys: requests at once that each set another key lose none.
-func TestConcurrentKeys(t *testing.T) {
+// TestConcurrentChangesOfKeysAreMerged: concurrent requests that each set another key lose none.
+func TestConcurrentChangesOfKeysAreMerged(t *testing.T) {
 	t.Parallel()
 	const requests = 50
 	f := storetest.Setup(t)
@@ -80,9 +95,9 @@ func TestConcurrentKeys(t *testing.T) {
 	f.WantDocuments(1)
 }
 
-// TestLogoutUnderFire: sessions that are logged out while late requests save them
+// TestLogoutIsFinalAmongLateSaves: sessions that are logged out while late requests save them
 // stay logged out.
-func TestLogoutUnderFire(t *testing.T) {
+func TestLogoutIsFinalAmongLateSaves(t *testing.T) {
 	t.Parallel()
 	const visitors, late = 200, 3
 	f := storetest.Setup(t)
@@ -119,8 +134,8 @@ func TestLogoutUnderFire(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestNewIsSilent: New does no I/O, and nothing has to exist.
-func TestNewIsSilent(t *testing.T) {
+// TestNewDoesNoIO: New does no I/O, and nothing has to exist.
+func TestNewDoesNoIO(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	client := f.Connect()
@@ -148,8 +163,8 @@ func TestNewIsSilent(t *testing.T) {
 	}
 }
 
-// TestOpenUnreachable fails in time.
-func TestOpenUnreachable(t *testing.T) {
+// TestOpenFailsInTime fails in time.
+func TestOpenFailsInTime(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -208,9 +223,9 @@ func TestReadsGoToThePrimary(t *testing.T) {
 	}
 }
 
-// TestSameNameInTwoStores: gorilla's registry knows sessions by name alone, so the later store
+// TestNewSessionOfTwoStoresIsStoredByTheLater: gorilla's registry knows sessions by name alone, so the later store
 // gets the session of the earlier one; it stores it as its own.
-func TestSameNameInTwoStores(t *testing.T) {
+func TestNewSessionOfTwoStoresIsStoredByTheLater(t *testing.T) {
 	t.Parallel()
 	one, two := storetest.Setup(t), storetest.Setup(t)
 	r, w := one.Browser().Request(), httptest.NewRecorder()
@@ -230,8 +245,8 @@ func TestSameNameInTwoStores(t *testing.T) {
 	two.WantDocuments(1)
 }
 
-// TestManySessionsInOneRequest: names and stores do not mix.
-func TestManySessionsInOneRequest(t *testing.T) {
+// TestNamesAndStoresDoNotMix: names and stores do not mix.
+func TestNamesAndStoresDoNotMix(t *testing.T) {
 	t.Parallel()
 	one, two := storetest.Setup(t), storetest.Setup(t)
 	b := one.Browser()
@@ -261,8 +276,8 @@ func TestManySessionsInOneRequest(t *testing.T) {
 	}
 }
 
-// TestUnclosedStore: nothing runs on in a store that is not used, so none has to be closed.
-func TestUnclosedStore(t *testing.T) {
+// TestUnusedStoreNeedsNoClose: nothing runs on in a store that is not used, so none has to be closed.
+func TestUnusedStoreNeedsNoClose(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	store, err := mongostore.New(f.Cfg.Client.Database(f.Cfg.Database).Collection(f.Cfg.Collection), storetest.SigningKey)

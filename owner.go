@@ -5,218 +5,52 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"math"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-)
 
-// Owners: the sessions of one user, listed and ended.
+	"github.com/mongostore/mongostore/internal/bsonval"
+)
 
 var errNoOwnerKey = errors.New("Config.OwnerKey is not set")
 
-// Info describes a session for its owner.
+// Info describes a session, for lists.
 type Info struct {
-	Key       string            // identifies the session for [Store.Revoke]; no secret, and no session ID
-	Name      string            // of the session, and its cookie
-	Owner     any               // int, int64, string, []byte or bson.ObjectID
-	CreatedAt time.Time         // since when the session exists; [Store.Renew] keeps it
-	SeenAt    time.Time         // last saved, but for up to [Config.TouchInterval]
-	ExpiresAt time.Time         // when it ends, if it is not saved again
-	Details   map[string]string // what [Config.Describe] told; nil if nothing
+	Key       string            // identifies the session, for [Store.Revoke]; neither a secret nor the session's ID
+	Name      string            // of the session and its cookie
+	Owner     any               // int, int64, string, []byte or bson.ObjectID; nil if there is none
+	CreatedAt time.Time         // kept by [Store.Renew]
+	SeenAt    time.Time         // of the last touch; see [Config.TouchInterval]
+	ExpiresAt time.Time         // if there is no further touch
+	Details   map[string]string // from [Config.Describe]; nil if there are none
 }
 
-// Is reports whether the session that is described is the given one, as to mark "this
-// device" in a list.
+// Is reports whether the session is the one that i describes, as to mark "this device" in a
+// list.
 func (i Info) Is(session *sessions.Session) bool {
-	return session != nil && session.ID != "" && i.Key == keyOf(session.ID)
+	return session != nil && session.ID != "" && i.Key == hashID(session.ID)
 }
 
-// ownerOf gives the owner that a session's values name.
-func (s *Store) ownerOf(values map[any]any) (value, error) {
-	if s.cfg.OwnerKey == "" {
-		return value{}, nil
-	}
-	owner, err := encodeOwner(values[s.cfg.OwnerKey])
+// Key returns what [Info].Key and [Event].Key are for a session that this store has loaded or
+// saved. It fails for a session that is not stored.
+func (s *Store) Key(session *sessions.Session) (string, error) {
+	key, err := s.keyOf(session)
 	if err != nil {
-		return value{}, fmt.Errorf("value of key %q: %w", s.cfg.OwnerKey, err)
+		return "", fmt.Errorf("mongostore: key of session: %w", err)
 	}
-	return owner, nil
+	return key, nil
 }
 
-// ownerFilter is the filter for an owner's sessions.
-func (s *Store) ownerFilter(owner any) (bson.D, error) {
-	if s.cfg.OwnerKey == "" {
-		return nil, errNoOwnerKey
-	}
-	v, err := encodeOwner(owner)
-	if err != nil {
-		return nil, err
-	}
-	if v.kind == 0 {
-		return nil, errors.New("no owner given")
-	}
-	return bson.D{{Key: fieldOwner, Value: bson.RawValue{Type: v.kind, Value: v.data}}}, nil
-}
-
-// Sessions iterates over the live sessions of an owner, the one seen last
-// first. They are fetched while the loop runs, without their values; a damaged one is
-// left out, with a warning. An error ends the iteration, and comes with a zero Info:
-// [ErrUnavailable], no [Config.OwnerKey], or an owner of a type that cannot be one.
-//
-// An owner is what Values hold under [Config.OwnerKey]: a bson.ObjectID, or a
-// string, an integer or bytes, also an array of bytes, of any type derived from
-// these. MongoDB compares numbers by value, so int 1 and int64 1 are one owner,
-// and the string "1" is another.
-func (s *Store) Sessions(ctx context.Context, owner any) iter.Seq2[Info, error] {
-	return func(yield func(Info, error) bool) {
-		if err := s.eachSession(ctx, owner, func(info Info) bool { return yield(info, nil) }); err != nil {
-			yield(Info{}, fmt.Errorf("mongostore: list sessions: %w", err))
-		}
-	}
-}
-
-func (s *Store) eachSession(ctx context.Context, owner any, yield func(Info) bool) error {
-	filter, err := s.ownerFilter(owner)
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	filter = append(filter, s.live(now)...)
-	cursor, err := s.find(ctx, filter, options.Find().
-		SetSort(bson.D{{Key: fieldSeenAt, Value: -1}}).
-		SetProjection(bson.D{{Key: fieldValues, Value: 0}}))
-	if err != nil {
-		return unavailable(err)
-	}
-	defer func() {
-		ctx, cancel := s.limit(context.WithoutCancel(ctx))
-		defer cancel()
-		_ = cursor.Close(ctx)
-	}()
-	for s.advance(ctx, cursor) {
-		info, moved, err := s.parseInfo(cursor.Current)
-		if err != nil {
-			s.logger().WarnContext(ctx, "mongostore: damaged session left out of a list", "error", err, "collection", s.coll.Name())
-			continue
-		}
-		if moved || !info.ExpiresAt.After(now) || s.removals.pending(info.Key) {
-			continue
-		}
-		if !yield(info) {
-			return nil
-		}
-	}
-	if err := cursor.Err(); err != nil {
-		return unavailable(err)
-	}
-	return nil
-}
-
-// parseInfo also reports whether the document is marked as moved.
-func (s *Store) parseInfo(doc bson.Raw) (info Info, moved bool, err error) {
-	own := -1
-	err = elements(doc, func(name []byte, v value) (err error) {
-		ok := true
-		switch string(name) {
-		case fieldID:
-			info.Key, ok = v.text()
-		case fieldName:
-			info.Name, ok = v.text()
-		case fieldOwner:
-			info.Owner, err = decodeValue(v)
-		case fieldCreatedAt:
-			info.CreatedAt, ok = v.time()
-		case fieldSeenAt:
-			info.SeenAt, ok = v.time()
-		case fieldExpiresAt:
-			info.ExpiresAt, ok = v.time()
-		case fieldDetails:
-			info.Details, err = decodeDetails(v)
-		case fieldMaxAge:
-			var age int64
-			age, ok = v.integer()
-			own = int(min(age, math.MaxInt))
-		case fieldMovedTo:
-			moved = true
-		}
-		if !ok {
-			err = fmt.Errorf("field %s is of the wrong type", name)
-		}
-		return err
-	})
-	// As in aliveAt: a request that did not know of the session's own MaxAge may have
-	// granted more.
-	if own >= 0 {
-		if end := info.SeenAt.Add(s.lifetime(own)); end.Before(info.ExpiresAt) {
-			info.ExpiresAt = end
-		}
-	}
-	return info, moved, err
-}
-
-// Revoke ends the session that [Info.Key] identifies. It returns nil if there is
-// none: the session is already gone, or was renewed since it was listed, which
-// gave it another key. A request that loaded the session before gets [ErrGone]
-// when it saves a change. The error is [ErrUnavailable] if the database fails; the session
-// may live on then.
-//
-// Check that the session is one of the owner's, as [Store.Sessions] lists them,
-// before ending it for them.
-func (s *Store) Revoke(ctx context.Context, key string) error {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	if key == "" {
-		return errors.New("mongostore: revoke session: no key given")
-	}
-	if _, err := s.deleteDocument(ctx, byKey(key)); err != nil {
-		return fmt.Errorf("mongostore: revoke session: %w", err)
-	}
-	return nil
-}
-
-// RevokeAll ends all sessions of an owner, see [Store.Sessions], except those given, and
-// returns how many documents it deleted; on an error, how many by then. The exceptions
-// are sessions that this store loaded or saved; another one is an error, before anything
-// is ended. So are an owner of a type that cannot be one, nil, and no [Config.OwnerKey].
-// If the database fails the error is [ErrUnavailable], and RevokeAll can be called again.
-func (s *Store) RevokeAll(ctx context.Context, owner any, except ...*sessions.Session) (int64, error) {
-	filter, err := s.ownerFilter(owner)
-	if err != nil {
-		return 0, fmt.Errorf("mongostore: revoke sessions: %w", err)
-	}
-	keep := bson.A{}
-	for _, session := range except {
-		key, err := s.keyFor(session)
-		if err != nil {
-			return 0, fmt.Errorf("mongostore: revoke sessions: exception: %w", err)
-		}
-		keep = append(keep, key)
-	}
-	if len(keep) > 0 {
-		filter = append(filter, bson.E{Key: fieldID, Value: bson.D{{Key: "$nin", Value: keep}}})
-	}
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	var total int64
-	for {
-		n, err := s.deleteDocuments(ctx, filter)
-		total += n
-		if err != nil {
-			return total, fmt.Errorf("mongostore: revoke sessions: %w", err)
-		}
-		if n == 0 {
-			return total, nil
-		}
-		// A deletion of many is not atomic: a renewal may have put its new
-		// document where the server had already looked.
-	}
-}
-
-// keyFor gives the _id of a session's document.
-func (s *Store) keyFor(session *sessions.Session) (string, error) {
+func (s *Store) keyOf(session *sessions.Session) (string, error) {
 	if session == nil {
 		return "", errors.New("session is nil")
 	}
@@ -224,19 +58,338 @@ func (s *Store) keyFor(session *sessions.Session) (string, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if !st.stored {
-		return "", errors.New("session is not stored here")
+		return "", errors.New("session is not stored by this store")
 	}
-	return st.record.key, nil
+	return st.record.hash, nil
 }
 
-// Count returns how many sessions are alive, of all names and owners, or
-// [ErrUnavailable]. The server goes through all of them.
-func (s *Store) Count(ctx context.Context) (int64, error) {
+// ownerOf returns the owner that a session's values name. A store without an OwnerKey leaves
+// it as it is.
+func (s *Store) ownerOf(values map[any]any, before bsonval.Value) (bsonval.Value, error) {
+	if s.cfg.OwnerKey == "" {
+		return before, nil
+	}
+	owner, err := encodeOwner(values[s.cfg.OwnerKey])
+	if err != nil {
+		return bsonval.Value{}, fmt.Errorf("value of key %q: %w", s.cfg.OwnerKey, err)
+	}
+	return owner, nil
+}
+
+// ownersSessions returns the filter for the sessions of an owner, except some.
+func (s *Store) ownersSessions(owner any, except ...string) (bson.Raw, error) {
+	if s.cfg.OwnerKey == "" {
+		return nil, errNoOwnerKey
+	}
+	v, err := encodeOwner(owner)
+	if err != nil {
+		return nil, err
+	}
+	if v.IsZero() {
+		return nil, errors.New("no owner given")
+	}
+	b := bsonval.NewBuilder(256)
+	b.Value(fieldOwner, v)
+	b.Begin(fieldVersion)
+	b.Bool("$exists", true)
+	b.End()
+	if len(except) > 0 {
+		b.Begin(fieldID)
+		b.Value("$nin", textList(except))
+		b.End()
+	}
+	return b.Document(), nil
+}
+
+// Sessions iterates over the live sessions of an owner, the one seen last first. They are
+// fetched while the loop runs, without their values. A damaged one is left out, with a
+// warning. An error comes with a zero Info and ends the iteration: [ErrUnavailable], no
+// [Config.OwnerKey], or an owner of a type that cannot be one.
+//
+// An owner is what Values hold under [Config.OwnerKey]: a bson.ObjectID, or a string, an
+// integer, bytes or an array of bytes, or of a type derived from these. MongoDB compares
+// numbers by value, so int 1 and int64 1 are one owner. The string "1" is another.
+func (s *Store) Sessions(ctx context.Context, owner any) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		filter, err := s.ownersSessions(owner)
+		if err == nil {
+			err = s.eachSession(ctx, filter, func(info Info) bool { return yield(info, nil) },
+				options.Find().SetSort(bson.D{{Key: fieldSeenAt, Value: -1}}))
+		}
+		if err != nil {
+			yield(Info{}, fmt.Errorf("mongostore: list sessions: %w", err))
+		}
+	}
+}
+
+// All iterates over all live sessions of the collection, of every name and owner, in no
+// order, as [Store.Sessions] does. The server reads the whole collection.
+func (s *Store) All(ctx context.Context) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		err := s.eachSession(ctx, liveSessions(now()), func(info Info) bool { return yield(info, nil) })
+		if err != nil {
+			yield(Info{}, fmt.Errorf("mongostore: list sessions: %w", err))
+		}
+	}
+}
+
+// eachSession calls visit for the live sessions that match, until it returns false.
+func (s *Store) eachSession(ctx context.Context, filter bson.Raw, visit func(Info) bool, opts ...options.Lister[options.FindOptions]) error {
+	opts = append(opts, withoutValues())
+	now := now()
+	return s.eachDocument(ctx, filter, func(doc bson.Raw) bool {
+		m, _, err := parseMeta(doc, "")
+		var info Info
+		if err == nil {
+			m, _ = s.lifetimes.corrected(m, s.maxAgeOf(&m), now)
+			info, err = infoOf(&m)
+		}
+		switch {
+		case err != nil:
+			s.logger().WarnContext(ctx, "mongostore: damaged session left out of a list", "error", err, "collection", s.coll.Name())
+			return true
+		case !m.alive(now), s.removals.pending(m.hash):
+			return true
+		}
+		return visit(info)
+	}, opts...)
+}
+
+func infoOf(m *meta) (info Info, err error) {
+	info = Info{Key: m.hash, Name: m.name, CreatedAt: m.createdAt, SeenAt: m.seenAt, ExpiresAt: m.expiresAt}
+	if !m.owner.IsZero() {
+		if info.Owner, err = new(bsonval.Codec).Decode(m.owner); err != nil {
+			return Info{}, fmt.Errorf("field %s: %w", fieldOwner, err)
+		}
+	}
+	info.Details, err = decodeDetails(m.details)
+	return info, err
+}
+
+// Revoke ends the session that an [Info].Key identifies, and those that it was renewed to. It
+// returns nil if it has already ended. A request that loaded the session before gets
+// [ErrGone] when it saves a change. If the database fails, the error is [ErrUnavailable] and
+// the session may live on.
+//
+// Before ending a session for a user, check that it is one of the user's, as
+// [Store.Sessions] lists them.
+func (s *Store) Revoke(ctx context.Context, key string) error {
+	if !validHash(key) {
+		return errors.New("mongostore: revoke session: not the key of a session")
+	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	n, err := s.coll.CountDocuments(ctx, s.live(time.Now()))
+	if err := s.end(ctx, ending{hash: key}); err != nil {
+		return fmt.Errorf("mongostore: revoke session: %w", err)
+	}
+	return nil
+}
+
+// RevokeAll ends all sessions of an owner (see [Store.Sessions]) except those given, and
+// returns how many it has ended; on an error, how many by then. The exceptions are sessions
+// that this store has loaded or saved. Another one is an error, before anything is ended;
+// so are nil, an owner of a type that cannot be one, and no [Config.OwnerKey]. If the database
+// fails, the error is [ErrUnavailable], and RevokeAll can be called again.
+func (s *Store) RevokeAll(ctx context.Context, owner any, except ...*sessions.Session) (int64, error) {
+	n, err := s.revokeAll(ctx, owner, except)
 	if err != nil {
-		return 0, fmt.Errorf("mongostore: count sessions: %w", unavailable(err))
+		return n, fmt.Errorf("mongostore: revoke sessions: %w", err)
 	}
 	return n, nil
+}
+
+func (s *Store) revokeAll(ctx context.Context, owner any, except []*sessions.Session) (total int64, err error) {
+	var keep []string
+	for _, session := range except {
+		key, err := s.keyOf(session)
+		if err == nil {
+			err = s.settleException(ctx, session)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("exception: %w", err)
+		}
+		keep = append(keep, key)
+	}
+	filter, err := s.ownersSessions(owner, keep...)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	for range maxAttempts {
+		n, err := s.deleteDocuments(ctx, deletable(filter))
+		total += n
+		if err != nil {
+			return total, err
+		}
+		// What is left was migrated, or a renewal has stored it behind the deletion, which
+		// is not atomic.
+		var left []string
+		err = s.eachDocument(ctx, filter, func(doc bson.Raw) bool {
+			if m, _, err := parseMeta(doc, ""); err == nil {
+				left = append(left, m.hash)
+			}
+			return true
+		}, withoutValues())
+		if err != nil || len(left) == 0 {
+			return total, err
+		}
+		for _, hash := range left {
+			if err := s.end(ctx, ending{hash: hash}); err != nil {
+				return total, err
+			}
+			total++
+		}
+	}
+	return total, fmt.Errorf("%w: %w", ErrUnavailable, errContended)
+}
+
+// settleException completes a renewal of the session that was left undecided. It would end with
+// the old session otherwise.
+func (s *Store) settleException(ctx context.Context, session *sessions.Session) error {
+	st := s.states.of(session)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return s.settle(ctx, session, st)
+}
+
+// deletable returns the filter for those documents that a deletion ends, and that need no
+// tombstone.
+func deletable(filter bson.Raw) bson.Raw {
+	b := bsonval.NewBuilder(len(filter) + 32)
+	_ = bsonval.Each(filter, func(name []byte, v bsonval.Value) error {
+		b.Value(string(name), v)
+		return nil
+	})
+	b.Null(fieldMigratedUntil) // or absent
+	return b.Document()
+}
+
+// Count returns how many sessions are alive, of all names and owners, or [ErrUnavailable].
+// The server reads all of them.
+func (s *Store) Count(ctx context.Context) (int64, error) {
+	n, err := s.countDocuments(ctx, liveSessions(now()))
+	if err != nil {
+		return 0, fmt.Errorf("mongostore: count sessions: %w", err)
+	}
+	return n, nil
+}
+
+// maxDetails bounds what Config.Describe adds to a document, in bytes.
+const maxDetails = 4 << 10
+
+// encodeDetails returns the BSON value of what Config.Describe returned: zero if that is
+// nothing. What exceeds maxDetails is cut, key by key.
+func encodeDetails(details map[string]string) bsonval.Value {
+	if len(details) == 0 {
+		return bsonval.Value{}
+	}
+	const overhead = 1 + 1 + 4 + 1 // type, two ends and a length for each key
+	left := maxDetails - 5
+	cut := make(map[string]any, len(details))
+	for _, key := range slices.Sorted(maps.Keys(details)) {
+		// They come from the request and may contain anything.
+		name, text := strings.ToValidUTF8(key, "\uFFFD"), strings.ToValidUTF8(details[key], "\uFFFD")
+		room := left - overhead - 3*len(name) // a key's name is escaped
+		if room < 0 {
+			continue
+		}
+		if len(text) > room {
+			text = strings.ToValidUTF8(text[:room], "")
+		}
+		cut[name] = text
+		left = room - len(text) + 2*len(name)
+	}
+	v, err := new(bsonval.Codec).Encode(cut)
+	if err != nil {
+		return bsonval.Value{}
+	}
+	return v
+}
+
+func decodeDetails(v bsonval.Value) (map[string]string, error) {
+	if v.IsZero() {
+		return nil, nil
+	}
+	decoded, err := new(bsonval.Codec).Decode(v)
+	if err != nil {
+		return nil, err
+	}
+	values, ok := decoded.(map[string]any)
+	details := make(map[string]string, len(values))
+	for key, value := range values {
+		text, isText := value.(string)
+		ok = ok && isText
+		details[key] = text
+	}
+	if !ok {
+		return nil, fmt.Errorf("field %s has an invalid value", fieldDetails)
+	}
+	return details, nil
+}
+
+// encodeOwner returns the BSON value of an owner: a string, an integer, an ObjectID or
+// binary, whatever Go type it has. nil, the empty string and no bytes are no owner, and a
+// zero value.
+func encodeOwner(owner any) (bsonval.Value, error) {
+	if id, ok := owner.(bson.ObjectID); ok {
+		return bsonval.ObjectID(id), nil
+	}
+	v := reflect.ValueOf(owner)
+	switch {
+	case !v.IsValid():
+		return bsonval.Value{}, nil
+	case v.Kind() == reflect.String:
+		switch s := v.String(); {
+		case s == "":
+			return bsonval.Value{}, nil
+		case utf8.ValidString(s):
+			return bsonval.String(s), nil
+		default:
+			return bsonval.Value{}, errors.New("a string that is not valid UTF-8 cannot be an owner")
+		}
+	case v.CanInt():
+		return bsonval.Int(v.Int()), nil
+	case v.CanUint():
+		if u := v.Uint(); u <= math.MaxInt64 {
+			return bsonval.Int(int64(u)), nil
+		}
+		return bsonval.Value{}, errors.New("an integer above 63 bits cannot be an owner")
+	case (v.Kind() == reflect.Array || v.Kind() == reflect.Slice) && v.Type().Elem().Kind() == reflect.Uint8: // a UUID, say
+		if v.Len() == 0 {
+			return bsonval.Value{}, nil
+		}
+		b := make([]byte, v.Len())
+		for i := range b {
+			b[i] = byte(v.Index(i).Uint())
+		}
+		return bsonval.Binary(b), nil
+	}
+	return bsonval.Value{}, fmt.Errorf("a %T cannot be an owner: want a string, an integer, an ObjectID or bytes", owner)
+}
+
+// describe returns what Config.Describe says of the request, or nil if that is not needed. It
+// holds no lock while it asks the application.
+func (s *Store) describe(r *http.Request, session *sessions.Session, st *state, in intent) *bsonval.Value {
+	if s.cfg.Describe == nil {
+		return nil
+	}
+	st.mu.Lock()
+	o := s.optionsOf(session, st)
+	needed := o.MaxAge >= 0 && (!st.stored || in == intentRenew || s.touchDue(st, &o, in, now()))
+	st.mu.Unlock()
+	if !needed {
+		return nil
+	}
+	details := encodeDetails(s.cfg.Describe(r))
+	return &details
+}
+
+// lateOwner reports whether the owner is that of values which this request has not
+// changed, as in a session that was stored before there was an OwnerKey. Another request may
+// have changed them since.
+func (s *Store) lateOwner(p *plan) bool {
+	isOwner := func(f field) bool { return f.key == any(s.cfg.OwnerKey) }
+	return p.newOwner && !slices.ContainsFunc(p.change.set, isOwner) &&
+		slices.ContainsFunc(p.base.fields, isOwner) == slices.ContainsFunc(p.next.fields, isOwner)
 }

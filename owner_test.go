@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,8 @@ import (
 
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/mongostore/mongostore"
 	"github.com/mongostore/mongostore/internal/storetest"
@@ -19,8 +23,8 @@ import (
 // userID is a type such as applications have for the IDs of their users.
 type userID string
 
-// TestSessions lists the live sessions of an owner and nobody else's, the one seen last first.
-func TestSessions(t *testing.T) {
+// TestSessionsListsAnOwnersLiveSessions lists the live sessions of an owner and nobody else's, the one seen last first.
+func TestSessionsListsAnOwnersLiveSessions(t *testing.T) {
 	t.Parallel()
 	f := storetest.SetupOwners(t)
 	var browsers []*storetest.Browser
@@ -89,8 +93,8 @@ func TestSessions(t *testing.T) {
 	}
 }
 
-// TestManySessions: more than fit into the server's first batch.
-func TestManySessions(t *testing.T) {
+// TestSessionsBeyondOneBatchAreListed: more than fit into the server's first batch.
+func TestSessionsBeyondOneBatchAreListed(t *testing.T) {
 	t.Parallel()
 	f := storetest.SetupOwners(t)
 	const n = 250
@@ -176,8 +180,8 @@ func TestOwnersThatAreOne(t *testing.T) {
 	}
 }
 
-// TestRevoke ends one session, also for a request that is under way, and no other.
-func TestRevoke(t *testing.T) {
+// TestRevokeEndsOneSession ends one session, also for a request that is under way, and no other.
+func TestRevokeEndsOneSession(t *testing.T) {
 	t.Parallel()
 	f := storetest.SetupOwners(t)
 	mine, other := f.Browser().LoginAs("ada"), f.Browser().LoginAs("ada")
@@ -204,8 +208,8 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-// TestRevokeAll ends all sessions of an owner but those excepted, and none of another's.
-func TestRevokeAll(t *testing.T) {
+// TestRevokeAllEndsAnOwnersSessions ends all sessions of an owner but those excepted, and none of another's.
+func TestRevokeAllEndsAnOwnersSessions(t *testing.T) {
 	t.Parallel()
 	f := storetest.SetupOwners(t)
 	mine, bob := f.Browser().LoginAs("ada"), f.Browser().LoginAs("bob")
@@ -258,8 +262,8 @@ func TestRevokeAll(t *testing.T) {
 	}
 }
 
-// TestOwnerRefused: a value that can be no owner is an error at Save, and nothing is stored.
-func TestOwnerRefused(t *testing.T) {
+// TestInvalidOwnerStoresNothing: a value that can be no owner is an error at Save, and nothing is stored.
+func TestInvalidOwnerStoresNothing(t *testing.T) {
 	t.Parallel()
 	f := storetest.SetupOwners(t)
 	b := f.Browser()
@@ -279,8 +283,8 @@ func TestOwnerRefused(t *testing.T) {
 	}
 }
 
-// TestWithoutOwnerKey: an error, not an empty list.
-func TestWithoutOwnerKey(t *testing.T) {
+// TestListWithoutOwnerKeyIsAnError: an error, not an empty list.
+func TestListWithoutOwnerKeyIsAnError(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	for info, err := range f.Store.Sessions(t.Context(), "ada") {
@@ -294,8 +298,8 @@ func TestWithoutOwnerKey(t *testing.T) {
 	f.WantCommands()
 }
 
-// TestOwnerKeySetLater: sessions from before get their owner when they are next saved.
-func TestOwnerKeySetLater(t *testing.T) {
+// TestLaterOwnerKeyCountsFromTheNextSave: sessions from before get their owner when they are next saved.
+func TestLaterOwnerKeyCountsFromTheNextSave(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -313,8 +317,8 @@ func TestOwnerKeySetLater(t *testing.T) {
 	f.WantCommands("find")
 }
 
-// TestOwnerIndex is made, also where there is no TTL index, and used.
-func TestOwnerIndex(t *testing.T) {
+// TestOwnerIndexIsCreatedAndUsed is made, also where there is no TTL index, and used.
+func TestOwnerIndexIsCreatedAndUsed(t *testing.T) {
 	t.Parallel()
 	f := storetest.SetupOwners(t)
 	indexes, err := f.Coll.Indexes().ListSpecifications(t.Context())
@@ -343,8 +347,8 @@ func TestOwnerIndex(t *testing.T) {
 	}
 }
 
-// TestSessionsOnABlackHole: the end of a list is as bounded as its beginning.
-func TestSessionsOnABlackHole(t *testing.T) {
+// TestEndOfAListIsBounded: the end of a list is as bounded as its beginning.
+func TestEndOfAListIsBounded(t *testing.T) {
 	t.Parallel()
 	const timeout = 2 * time.Second
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey, c.Timeout = "user", timeout })
@@ -353,7 +357,12 @@ func TestSessionsOnABlackHole(t *testing.T) {
 		now := time.Now()
 		docs[i] = bson.D{
 			{Key: "_id", Value: fmt.Sprint(i)},
+			{Key: "v", Value: 1},
+			{Key: "name", Value: storetest.Name},
+			{Key: "values", Value: bson.D{}},
 			{Key: "owner", Value: "ada"},
+			{Key: "rev", Value: 1},
+			{Key: "createdAt", Value: now},
 			{Key: "seenAt", Value: now},
 			{Key: "expiresAt", Value: now.Add(time.Hour)},
 		}
@@ -374,7 +383,7 @@ func TestSessionsOnABlackHole(t *testing.T) {
 		if all != errors.Is(last, mongostore.ErrUnavailable) {
 			t.Errorf("to the end %t: %v", all, last)
 		}
-		// The others are answered at once. A Timeout doubled twice is longer.
+		// The others are answered immediately. A Timeout doubled twice is longer.
 		hung := f.Wire.Count() - before
 		if d := time.Since(start); hung == 0 || d > time.Duration(hung)*timeout+2*storetest.Slack {
 			t.Errorf("to the end %t: took %v, and %d commands hung", all, d, hung)
@@ -397,8 +406,8 @@ func TestOwnersOfDerivedTypes(t *testing.T) {
 	}
 }
 
-// TestDamagedSessionInAList is left out, with a warning, and ends nothing.
-func TestDamagedSessionInAList(t *testing.T) {
+// TestDamagedSessionIsLeftOutOfLists is left out, with a warning, and ends nothing.
+func TestDamagedSessionIsLeftOutOfLists(t *testing.T) {
 	t.Parallel()
 	f := storetest.SetupOwners(t)
 	f.Browser().LoginAs("ada")
@@ -425,4 +434,429 @@ func TestRevokeAllNeedsAnOwner(t *testing.T) {
 		t.Error("without OwnerKey: no error")
 	}
 	f.WantDocuments(1)
+}
+
+// TestAll lists the live sessions of all names and owners: no tombstone, no expired one,
+// and no document of others. It needs no OwnerKey.
+func TestAll(t *testing.T) {
+	t.Parallel()
+	for _, owners := range []bool{false, true} {
+		f := storetest.Setup(t, func(c *mongostore.Config) {
+			if owners {
+				c.OwnerKey = "user"
+			}
+		})
+		var want []string
+		for i, user := range []any{"ada", "bob", nil} {
+			b := f.Browser()
+			b.Visit(func(s *sessions.Session) {
+				if user != nil {
+					s.Values["user"] = user
+				}
+			})
+			session := b.Load()
+			if i == 0 {
+				b.MustRenew(session)
+			}
+			key, err := f.Store.Key(session)
+			if err != nil || key != storetest.HashOf(session.ID) {
+				t.Errorf("Key: %q, %v", key, err)
+			}
+			want = append(want, key)
+		}
+		expired := f.Browser()
+		expired.Visit(storetest.SetValue("user", "eve"))
+		filter := bson.D{{Key: "_id", Value: storetest.HashOf(expired.Load().ID)}}
+		if _, err := f.Coll.UpdateOne(t.Context(), filter, storetest.SetDate("expiresAt", time.Now().Add(-time.Hour))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Coll.InsertOne(t.Context(), bson.D{{Key: "owner", Value: "ada"}, {Key: "expiresAt", Value: time.Now().Add(time.Hour)}}); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for info, err := range f.Store.All(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, info.Key)
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("OwnerKey %t: listed %q, want %q", owners, got, want)
+		}
+		for _, err := range f.Store.All(t.Context()) {
+			if err != nil {
+				t.Error(err)
+			}
+			break // leaks nothing
+		}
+	}
+}
+
+// TestKey is an error for a session that is not stored.
+func TestKey(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	if key, err := f.Store.Key(f.Browser().Load()); err == nil || key != "" {
+		t.Errorf("new session: %q, %v", key, err)
+	}
+	if key, err := f.Store.Key(nil); err == nil || key != "" {
+		t.Errorf("nil: %q, %v", key, err)
+	}
+	b := f.Browser()
+	b.Visit(storetest.SetValue("user", "ada"))
+	session := b.Load()
+	before, _ := f.Store.Key(session)
+	b.MustRenew(session)
+	after, err := f.Store.Key(session)
+	if err != nil || after == before || after != storetest.HashOf(session.ID) {
+		t.Errorf("renewed: %q, %v", after, err)
+	}
+	if err := f.Store.Revoke(t.Context(), after); err != nil {
+		t.Error(err)
+	}
+	b.WantOut("revoked")
+}
+
+// TestPing reports whether the database answers.
+func TestPing(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	f.Store = f.OpenWith(storetest.Soon)
+	if err := f.Store.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	f.Wire.RefuseAll()
+	if err := f.Store.Ping(t.Context()); !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Errorf("refused: %v", err)
+	}
+	f.Wire.Heal()
+	storetest.Eventually(t, "the server answers", func() bool { return f.Store.Ping(t.Context()) == nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.Store.Ping(ctx); !errors.Is(err, context.Canceled) || !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// TestStoreWithoutOwnerKeyLeavesTheOwner: a job, or an older process, that knows of no
+// owners does not take a session out of the reach of RevokeAll.
+func TestStoreWithoutOwnerKeyLeavesTheOwner(t *testing.T) {
+	t.Parallel()
+	for what, use := range map[string]func(*storetest.Browser) error{
+		"Persist": func(job *storetest.Browser) error {
+			s, err := job.Store.Fetch(job.F.T.Context(), storetest.Name, job.Load().ID)
+			if err == nil {
+				s.Values["n"] = 1
+				err = job.Store.Persist(job.F.T.Context(), s)
+			}
+			return err
+		},
+		"Save": func(job *storetest.Browser) error {
+			s := job.Load()
+			s.Values["n"] = 1
+			_, err := job.Save(s)
+			return err
+		},
+		"Save of another user": func(job *storetest.Browser) error {
+			s := job.Load()
+			s.Values["user"] = "ada"
+			s.Values["owner"] = "bob"
+			_, err := job.Save(s)
+			return err
+		},
+		"unchanged Save": func(job *storetest.Browser) error {
+			_, err := job.Save(job.Load())
+			return err
+		},
+		"touch": func(job *storetest.Browser) error {
+			job.F.Older(2 * time.Minute)
+			_, err := job.Save(job.Load())
+			return err
+		},
+		"MaxAge": func(job *storetest.Browser) error {
+			s := job.Load()
+			s.Options.MaxAge = 60
+			_, err := job.Save(s)
+			return err
+		},
+		"Renew": func(job *storetest.Browser) error {
+			s := job.Load()
+			s.Values["n"] = 1
+			_, err := job.Renew(s)
+			return err
+		},
+		"Renew with a change by another request": func(job *storetest.Browser) error {
+			s := job.Load()
+			job.Clone().Visit(storetest.SetValue("n", 1))
+			_, err := job.Renew(s)
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t, func(c *mongostore.Config) {
+				c.OwnerKey = "user"
+				c.Describe = func(*http.Request) map[string]string { return map[string]string{"device": "phone"} }
+			})
+			b := f.Browser()
+			b.Visit(storetest.SetValue("user", "ada"))
+			before := f.Document()
+			job, err := mongostore.New(f.Cfg.Client.Database(f.Cfg.Database).Collection(f.Cfg.Collection), signingKey)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = job.Close(context.WithoutCancel(t.Context())) })
+			if err := use(b.At(job)); err != nil {
+				t.Fatal(err)
+			}
+			after := f.Document()
+			for _, field := range []string{"owner", "details"} {
+				if was, is := before.Lookup(field), after.Lookup(field); !was.Equal(is) {
+					t.Errorf("%s was %v, is %v", field, was, is)
+				}
+			}
+			if infos := storetest.SessionsOf(t, f.Store, "ada"); len(infos) != 1 || infos[0].Details["device"] != "phone" {
+				t.Errorf("listed: %v", infos)
+			}
+			if n, err := f.Store.RevokeAll(t.Context(), "ada"); n != 1 || err != nil {
+				t.Errorf("RevokeAll: %d, %v", n, err)
+			}
+			f.WantLive(0)
+		})
+	}
+}
+
+// TestForeignDocumentsAreLeftAlone: what has no v is none of the store's, however much
+// it looks like a session.
+func TestForeignDocumentsAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	yesterday, tomorrow := time.Now().Add(-24*time.Hour), time.Now().Add(24*time.Hour)
+	foreign := []any{
+		bson.D{{Key: "_id", Value: 1}, {Key: "owner", Value: "ada"}, {Key: "score", Value: 97}},
+		bson.D{{Key: "_id", Value: 2}, {Key: "expiresAt", Value: yesterday}},
+		bson.D{{Key: "_id", Value: 3}, {Key: "expiresAt", Value: tomorrow}},
+		bson.D{{Key: "_id", Value: 4}, {Key: "owner", Value: "ada"}, {Key: "expiresAt", Value: tomorrow}, {Key: "seenAt", Value: yesterday}},
+		bson.D{
+			{Key: "_id", Value: storetest.HashOf("5")},
+			{Key: "name", Value: storetest.Name},
+			{Key: "values", Value: bson.D{}},
+			{Key: "owner", Value: "ada"},
+			{Key: "rev", Value: 1},
+			{Key: "createdAt", Value: yesterday},
+			{Key: "seenAt", Value: yesterday},
+			{Key: "expiresAt", Value: tomorrow},
+		},
+		bson.D{
+			{Key: "_id", Value: storetest.HashOf("6")},
+			{Key: "name", Value: storetest.Name},
+			{Key: "values", Value: bson.D{}},
+			{Key: "owner", Value: "ada"},
+			{Key: "rev", Value: 1},
+			{Key: "createdAt", Value: yesterday},
+			{Key: "seenAt", Value: yesterday},
+			{Key: "expiresAt", Value: yesterday},
+		},
+		bson.D{{Key: "_id", Value: bson.NewObjectID()}, {Key: "session", Value: "{}"}, {Key: "expires", Value: yesterday}},
+	}
+	for what, run := range map[string]func(*testing.T, *storetest.Fixture) int{ // and how many sessions of ours are left
+		"Count": func(t *testing.T, f *storetest.Fixture) int {
+			if n, err := f.Store.Count(t.Context()); n != 1 || err != nil {
+				t.Errorf("%d, %v", n, err)
+			}
+			return 1
+		},
+		"Sessions": func(t *testing.T, f *storetest.Fixture) int {
+			if infos := storetest.SessionsOf(t, f.Store, "ada"); len(infos) != 1 {
+				t.Errorf("%d listed: %v", len(infos), infos)
+			}
+			if log := f.Text.String(); strings.Contains(log, "WARN") {
+				t.Errorf("log: %s", log)
+			}
+			return 1
+		},
+		"RevokeAll": func(t *testing.T, f *storetest.Fixture) int {
+			if n, err := f.Store.RevokeAll(t.Context(), "ada"); n != 1 || err != nil {
+				t.Errorf("%d, %v", n, err)
+			}
+			return 0
+		},
+		"Revoke": func(t *testing.T, f *storetest.Fixture) int {
+			for _, key := range []string{storetest.HashOf("5"), storetest.HashOf("6")} {
+				if err := f.Store.Revoke(t.Context(), key); err != nil {
+					t.Errorf("key %s: %v", key, err)
+				}
+			}
+			return 1
+		},
+		"DeleteExpired": func(t *testing.T, f *storetest.Fixture) int {
+			f.Browser().Visit(storetest.SetValue("user", "bob"))
+			if _, err := f.Coll.UpdateOne(t.Context(), bson.D{{Key: "owner", Value: "bob"}}, storetest.SetDate("expiresAt", yesterday)); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := f.Store.DeleteExpired(t.Context()); n != 1 || err != nil {
+				t.Errorf("%d, %v", n, err)
+			}
+			return 1
+		},
+		"sweep": func(t *testing.T, f *storetest.Fixture) int {
+			f.Browser().Visit(storetest.SetValue("user", "bob"))
+			if _, err := f.Coll.UpdateOne(t.Context(), bson.D{{Key: "owner", Value: "bob"}}, storetest.SetDate("expiresAt", yesterday)); err != nil {
+				t.Fatal(err)
+			}
+			b := f.Browser()
+			b.Store = f.Another(func(c *mongostore.Config) { c.Cleanup = mongostore.CleanupSweep })
+			b.Visit(storetest.SetValue("user", "eve"))
+			storetest.Eventually(t, "the expired session is swept", func() bool {
+				n, err := f.Coll.CountDocuments(t.Context(), bson.D{{Key: "owner", Value: "bob"}})
+				return err == nil && n == 0
+			})
+			return 2
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+			f.Browser().Visit(storetest.SetValue("user", "ada"))
+			if _, err := f.Coll.InsertMany(t.Context(), foreign); err != nil {
+				t.Fatal(err)
+			}
+			left := run(t, f)
+			f.WantDocuments(len(foreign) + left)
+		})
+	}
+}
+
+// TestTTLIndexExpiresOnlySessions: the index is partial, so it deletes no document that
+// is not the store's.
+func TestTTLIndexExpiresOnlySessions(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	f.Cfg.Cleanup = mongostore.CleanupTTLIndex
+	f.Log.Reset()
+	f.Open()
+	names, commands := f.Log.Take()
+	for i, command := range commands {
+		if names[i] != "createIndexes" {
+			continue
+		}
+		index := command.Lookup("indexes", "0").Document()
+		if after, ok := index.Lookup("expireAfterSeconds").AsInt64OK(); !ok || after != 0 {
+			t.Errorf("index: %v", index)
+		}
+		partial := index.Lookup("partialFilterExpression")
+		if got := decoded(t, partial); !reflect.DeepEqual(got, bson.D{{Key: "v", Value: bson.D{{Key: "$exists", Value: true}}}}) {
+			t.Errorf("partialFilterExpression: %v", got)
+		}
+		return
+	}
+	t.Errorf("no index was asked for: %q", names)
+}
+
+// TestClientRegistryChangesNothing: whatever encoders a client has for the types in
+// filters and documents.
+func TestClientRegistryChangesNothing(t *testing.T) {
+	t.Parallel()
+	lower := func(r *bson.Registry) {
+		r.RegisterTypeEncoder(reflect.TypeFor[string](), bson.ValueEncoderFunc(
+			func(_ bson.EncodeContext, w bson.ValueWriter, v reflect.Value) error {
+				return w.WriteString(strings.ToLower(v.String()))
+			}))
+	}
+	dates := func(r *bson.Registry) {
+		r.RegisterTypeEncoder(reflect.TypeFor[bson.DateTime](), bson.ValueEncoderFunc(
+			func(_ bson.EncodeContext, w bson.ValueWriter, _ reflect.Value) error { return w.WriteDateTime(0) }))
+	}
+	numbers := func(r *bson.Registry) {
+		r.RegisterTypeEncoder(reflect.TypeFor[int](), bson.ValueEncoderFunc(
+			func(_ bson.EncodeContext, w bson.ValueWriter, v reflect.Value) error {
+				return w.WriteString(fmt.Sprint(v.Int()))
+			}))
+	}
+	for what, change := range map[string][]func(*bson.Registry){
+		"strings": {lower}, "dates": {dates}, "numbers": {numbers}, "all": {lower, dates, numbers}, "none": nil,
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			registry := bson.NewRegistry()
+			for _, c := range change {
+				c(registry)
+			}
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+			client, err := mongo.Connect(options.Client().ApplyURI(storetest.Server(t).URI).SetRegistry(registry).
+				SetBSONOptions(&options.BSONOptions{StringifyMapKeysWithFmt: true, NilSliceAsEmpty: true, OmitEmpty: true}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
+			store := f.Another(func(c *mongostore.Config) { c.Client = client })
+			var browsers []*storetest.Browser
+			for _, user := range []any{"Ada", "Ada", "Ada", 7} {
+				b := f.Browser()
+				b.Store = store
+				b.Visit(storetest.SetValue("user", user))
+				browsers = append(browsers, b)
+			}
+			this := browsers[0].Load()
+			for owner, want := range map[any]int{"Ada": 3, 7: 1} {
+				n := 0
+				for _, err := range store.Sessions(t.Context(), owner) {
+					if n++; err != nil {
+						t.Errorf("Sessions of %v: %v", owner, err)
+					}
+				}
+				if n != want {
+					t.Errorf("%d sessions of %v, want %d", n, owner, want)
+				}
+			}
+			if n, err := store.Count(t.Context()); n != 4 || err != nil {
+				t.Errorf("Count: %d, %v", n, err)
+			}
+			expired := bson.D{{Key: "_id", Value: storetest.HashOf(browsers[1].Load().ID)}}
+			if _, err := f.Coll.UpdateOne(t.Context(), expired, storetest.SetDate("expiresAt", time.Now().Add(-time.Hour))); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := store.Count(t.Context()); n != 3 || err != nil {
+				t.Errorf("Count, one expired: %d, %v", n, err)
+			}
+			if n, err := store.DeleteExpired(t.Context()); n != 1 || err != nil {
+				t.Errorf("DeleteExpired: %d, %v", n, err)
+			}
+			if n, err := store.RevokeAll(t.Context(), "Ada", this); n != 1 || err != nil {
+				t.Errorf("RevokeAll: %d, %v", n, err)
+			}
+			if s := browsers[0].Load(); s.Values["user"] != "Ada" {
+				t.Errorf("the exception has ended: %v", s.Values)
+			}
+			if err := store.Revoke(t.Context(), storetest.HashOf(this.ID)); err != nil {
+				t.Error(err)
+			}
+			if !browsers[0].Load().IsNew {
+				t.Error("Revoke has ended nothing")
+			}
+			f.WantLive(1)
+		})
+	}
+}
+
+// TestRevokeAllKeepsTheExceptionWhoseRenewalIsUndecided: its old ID ends, and not the session.
+func TestRevokeAllKeepsTheExceptionWhoseRenewalIsUndecided(t *testing.T) {
+	t.Parallel()
+	f := storetest.SetupOwners(t)
+	f.Store = f.OpenWith(time.Second)
+	b := f.Browser()
+	b.Visit(storetest.SetValue("user", "ada"))
+	session := b.Load()
+	f.Wire.On("update", storetest.Rule{Kind: storetest.Refuse, Once: true, Away: true})
+	if _, err := b.Renew(session); !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	f.Wire.Heal()
+	eventuallyReachable(f)
+	if _, err := f.Store.RevokeAll(t.Context(), "ada", session); err != nil {
+		t.Error(err)
+	}
+	b.WantIn("the exception")
+	f.WantLive(1)
 }

@@ -5,182 +5,249 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// Removal: a logout must not fail, and must not be undone.
-
-// How long the store waits before it repeats a deletion that failed: the time
-// doubles from the first to the second figure.
+// The pause before a deletion that failed is retried. It doubles from the first to the
+// longest.
 const (
-	firstRetry = 100 * time.Millisecond
-	lastRetry  = 30 * time.Second
+	firstRetry   = 100 * time.Millisecond
+	longestRetry = 30 * time.Second
 )
 
-// destroy is Save with a negative MaxAge.
-func (s *Store) destroy(ctx context.Context, w http.ResponseWriter, session *sessions.Session, st *state, own *sessions.Options) error {
-	// A visitor who has left has logged out all the same.
-	ctx = context.WithoutCancel(ctx)
-	var err error
-	for _, id := range st.knownIDs(session) {
-		key := keyOf(id)
-		if err == nil { // or the visitor would wait for each one in vain
-			_, err = s.deleteDocument(ctx, byKey(key))
-		}
-		if errors.Is(err, errUnacknowledged) {
-			return err
-		}
-		if err != nil {
-			warning := "mongostore: session not removed yet, the deletion will be repeated"
-			if !s.repeatRemoval(ctx, key, true) {
-				warning = "mongostore: session not removed, and the store is closed"
-			}
-			s.logger().WarnContext(ctx, warning, "error", err, "collection", s.coll.Name())
-		}
+// maxDiscarded bounds the list of deletions that nothing but disk space depends on.
+const maxDiscarded = 1000
+
+// Remove ends a session. It returns nil if the session has already ended or was never
+// stored. If the database fails, the error is [ErrUnavailable], the session may live on, and
+// Remove can be called again. The browser keeps its cookie, which is worth nothing.
+func (s *Store) Remove(ctx context.Context, session *sessions.Session) error {
+	if session == nil {
+		return errors.New("mongostore: remove session: session is nil")
+	}
+	st := s.states.of(session)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return s.remove(ctx, session, st)
+}
+
+func (s *Store) remove(ctx context.Context, session *sessions.Session, st *state) error {
+	endings := st.endings(session)
+	if err := s.endAll(ctx, endings); err != nil {
+		return fmt.Errorf("mongostore: remove session: %w", err)
+	}
+	if len(endings) > 0 {
 		st.end()
 	}
-	_ = s.removeOld(ctx, st)
-	cookie, err := newCookie(session.Name(), "", own)
-	if err != nil {
-		st.withdraw(w)
-		return err
+	if err := s.removeOld(ctx, nil, st, sessions.Options{}); err != nil {
+		return fmt.Errorf("mongostore: remove session: %w: %w", ErrUnavailable, err)
 	}
+	return nil
+}
+
+// logout is Save with a negative MaxAge. An error of the database is a warning.
+func (s *Store) logout(ctx context.Context, w http.ResponseWriter, session *sessions.Session, st *state, o *sessions.Options) error {
+	ctx = context.WithoutCancel(ctx) // a user who has disconnected has still logged out
+	endings := st.endings(session)
+	err := s.endAll(ctx, endings)
+	if errors.Is(err, errUnacknowledged) {
+		return fmt.Errorf("mongostore: remove session: %w", err)
+	}
+	if err != nil {
+		warning := "mongostore: session not removed yet, the deletion will be retried"
+		for _, e := range endings {
+			if !s.retry(ctx, e) {
+				warning = "mongostore: session not removed, and the store is closed"
+			}
+		}
+		s.logger().WarnContext(ctx, warning, "error", err, "collection", s.coll.Name())
+	}
+	if len(endings) > 0 {
+		st.end()
+	}
+	cookie, err := newCookie(session.Name(), "", o)
+	if err != nil {
+		st.withdrawCookie(w)
+		return fmt.Errorf("mongostore: remove session: %w", err)
+	}
+	_ = s.removeOld(ctx, w, st, *o)
 	st.expireCookie(w, cookie)
 	return nil
 }
 
-// knownIDs returns the IDs that a removal has to delete the documents of.
-func (st *state) knownIDs(session *sessions.Session) []string {
+// ending is a session that is to be ended.
+type ending struct {
+	hash  string
+	grave *meta // the tombstone to leave; nil for a deletion
+}
+
+// endings returns the sessions that a logout of the session has to end.
+func (st *state) endings(session *sessions.Session) (endings []ending) {
+	if st.ended {
+		return nil
+	}
 	switch {
-	case st.removed:
-		return nil
-	case st.id != "":
-		return append([]string{st.id}, st.others...)
-	case len(st.others) > 0:
-		return st.others
-	case session.ID != "":
-		return []string{session.ID} // of a session that another store made
-	default:
-		return nil
+	case st.stored && !st.record.migratedUntil.IsZero():
+		grave := st.record.toTombstone("", now())
+		endings = append(endings, ending{st.record.hash, &grave})
+	case st.stored:
+		endings = append(endings, ending{hash: st.record.hash})
+	case !st.known && session.ID != "":
+		endings = append(endings, ending{hash: hashID(session.ID)})
 	}
-}
-
-// maxAbandoned bounds the list of removals that do not matter for security.
-const maxAbandoned = 1000
-
-// removals are the deletions that have failed so far. Their sessions are dead for
-// this store.
-type removals struct {
-	mu      sync.Mutex
-	keys    map[string]bool // true while there is a document to be deleted
-	moves   map[string]int  // moves under way from a key, until whose end it stays in keys
-	running bool
-}
-
-func (q *removals) pending(key string) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	_, ok := q.keys[key]
-	return ok
-}
-
-// add reports whether the deletions have to be started.
-func (q *removals) add(key string, matters bool) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.keys == nil {
-		q.keys = map[string]bool{}
+	if c, _ := parseCookieID(st.id); c.from != "" {
+		endings = append(endings, ending{hash: c.from})
 	}
-	if !matters && len(q.keys) >= maxAbandoned {
-		return false
+	if o := st.origin; o != nil && o.id != "" {
+		m := o.meta(session.Name(), now())
+		grave := m.toTombstone("", m.createdAt)
+		endings = append(endings, ending{m.hash, &grave})
 	}
-	q.keys[key] = true
-	start := !q.running
-	q.running = true
-	return start
+	for _, id := range st.others {
+		endings = append(endings, ending{hash: hashID(id)})
+	}
+	return endings
 }
 
-// next returns any key to be deleted; ok is false, and the work over, if there is none.
-func (q *removals) next() (key string, ok bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for key, left := range q.keys {
-		if left {
-			return key, true
+// end records that the session has ended itself.
+func (st *state) end() {
+	st.ended = true
+	_ = st.gone()
+}
+
+// endAll ends the session of a request, and those of the request's other cookies.
+func (s *Store) endAll(ctx context.Context, endings []ending) error {
+	var others []string
+	for i, e := range endings {
+		if i > 0 && e.grave == nil {
+			others = append(others, e.hash)
+		} else if err := s.end(ctx, e); err != nil {
+			return err
 		}
 	}
-	q.running = false
-	return "", false
-}
-
-// stop takes down that nobody is at work, though there is some left.
-func (q *removals) stop() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.running = false
-}
-
-func (q *removals) done(key string) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.moves[key] > 0 {
-		q.keys[key] = false
-		return
+	if len(others) == 0 {
+		return nil
 	}
-	delete(q.keys, key)
-}
-
-// enter and leave enclose a move away from a key.
-func (q *removals) enter(key string) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.moves == nil {
-		q.moves = map[string]int{}
+	if n, err := s.deleteDocuments(ctx, endable(others...)); err != nil || int(n) == len(others) {
+		return err
 	}
-	q.moves[key]++
-}
-
-func (q *removals) leave(key string) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.moves[key]--; q.moves[key] > 0 {
-		return
+	var left []string
+	err := s.eachDocument(ctx, byHashes(others), func(doc bson.Raw) bool {
+		if hash, ok := doc.Lookup(fieldID).StringValueOK(); ok { // also of a damaged one
+			left = append(left, hash)
+		}
+		return true
+	}, withoutValues())
+	for _, hash := range left {
+		if err == nil {
+			err = s.end(ctx, ending{hash: hash})
+		}
 	}
-	delete(q.moves, key)
-	if left, ok := q.keys[key]; ok && !left {
-		delete(q.keys, key)
+	return err
+}
+
+// end ends the session of a hash, and those that it was renewed to: an ordinary one by
+// one deletion.
+func (s *Store) end(ctx context.Context, e ending) error {
+	for attempts, renewals := 0, 0; attempts < maxAttempts && renewals < maxRenewals; attempts++ {
+		if done, err := s.tryEnd(ctx, e); done || err != nil {
+			return err
+		}
+		doc, err := s.findDocument(ctx, e.hash)
+		if errors.Is(err, ErrNotFound) && e.grave == nil {
+			return nil
+		}
+		if errors.Is(err, ErrNotFound) {
+			done, err := s.insertTombstone(ctx, e.grave)
+			if done || err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		m, _, err := parseMeta(doc, e.hash)
+		switch {
+		case errors.Is(err, errMisdelivered):
+			return unavailable(err)
+		case err != nil:
+			_, err := s.deleteDocument(ctx, damaged(e.hash))
+			return err
+		case m.tombstone && m.movedTo == "":
+			return nil
+		case m.tombstone:
+			e = ending{hash: m.movedTo}
+			attempts, renewals = -1, renewals+1
+		case !m.migratedUntil.IsZero():
+			grave := m.toTombstone("", now())
+			e.grave = &grave
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, errContended)
+}
+
+// tryEnd reports whether it has ended a live session.
+func (s *Store) tryEnd(ctx context.Context, e ending) (bool, error) {
+	if e.grave != nil {
+		return s.updateDocument(ctx, guards{stored: true}.filter(e.hash), bury(e.grave))
+	}
+	return s.deleteDocument(ctx, endable(e.hash))
+}
+
+// insertTombstone reports whether it has stored a tombstone where there was no document.
+func (s *Store) insertTombstone(ctx context.Context, grave *meta) (bool, error) {
+	err := s.insertDocument(ctx, s.codec.document(&record{meta: *grave}))
+	if hasCode(err, codeDuplicateKey) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// retry ends a session in the background, trying as often as it takes. It reports whether
+// the store is open.
+func (s *Store) retry(ctx context.Context, e ending) bool {
+	if !s.removals.add(e) || s.tasks.start(ctx, s.retryRemovals) {
+		return true
+	}
+	s.removals.stop()
+	return false
+}
+
+// abandon deletes a document whose ID nobody has been told.
+func (s *Store) abandon(ctx context.Context, hash string) {
+	if s.end(ctx, ending{hash: hash}) != nil {
+		s.discard(ctx, hash)
 	}
 }
 
-// repeatRemoval deletes a document in the background, as often as it takes. With matters
-// unset, as for a document whose ID nobody has been told, it may be left to
-// expire when there is too much to do. It reports whether the store is open.
-func (s *Store) repeatRemoval(ctx context.Context, key string, matters bool) bool {
-	return !s.removals.add(key, matters) || s.tasks.start(ctx, s.repeatRemovals)
+// discard is abandon in the background. If too many
+// deletions are pending, the document is left to expire.
+func (s *Store) discard(ctx context.Context, hash string) {
+	if s.removals.count() < maxDiscarded {
+		s.retry(ctx, ending{hash: hash})
+	}
 }
 
-func (s *Store) repeatRemovals(ctx context.Context) {
+func (s *Store) retryRemovals(ctx context.Context) {
 	wait := firstRetry
 	for {
-		key, ok := s.removals.next()
+		e, ok := s.removals.next()
 		if !ok {
 			return
 		}
-		// What is not acknowledged was sent all the same, and is not to be repeated
-		// for ever.
-		_, err := s.deleteDocument(ctx, byKey(key))
-		if err == nil || errors.Is(err, errUnacknowledged) {
-			s.removals.done(key)
+		err := s.end(ctx, e)
+		if err == nil || errors.Is(err, errUnacknowledged) { // the latter was sent, and repeating it tells nothing new
+			s.removals.done(e)
 			wait = firstRetry
 			continue
 		}
 		if errors.Is(err, mongo.ErrClientDisconnected) {
-			// By the application, for good. Without the store's Close there is nobody else
-			// to end this.
+			// The application has disconnected it, and may never call Close.
 			s.finishRemovals(context.WithoutCancel(ctx))
 			return
 		}
@@ -189,49 +256,23 @@ func (s *Store) repeatRemovals(ctx context.Context) {
 			s.finishRemovals(context.WithoutCancel(ctx))
 			return
 		case <-time.After(wait):
-			wait = min(2*wait, lastRetry)
+			wait = min(2*wait, longestRetry)
 		}
 	}
 }
 
-// finishRemovals is a last attempt, while Close waits or when the client is gone.
+// finishRemovals is a last attempt, while Close waits or when the client is disconnected.
 func (s *Store) finishRemovals(ctx context.Context) {
 	for {
-		key, ok := s.removals.next()
+		e, ok := s.removals.next()
 		if !ok {
 			return
 		}
-		if _, err := s.deleteDocument(ctx, byKey(key)); err != nil && !errors.Is(err, errUnacknowledged) {
+		if err := s.end(ctx, e); err != nil && !errors.Is(err, errUnacknowledged) {
 			s.removals.stop()
 			s.logger().WarnContext(ctx, "mongostore: closed before all sessions were removed", "error", err, "collection", s.coll.Name())
 			return
 		}
-		s.removals.done(key)
+		s.removals.done(e)
 	}
-}
-
-// Remove deletes a session. It returns nil if the session is already gone, or was
-// never stored, and [ErrUnavailable] if the database fails; then the session may still
-// be there, and Remove can be called again. The browser keeps its cookie, which is worth
-// nothing.
-func (s *Store) Remove(ctx context.Context, session *sessions.Session) error {
-	if session == nil {
-		return errors.New("mongostore: remove session: session is nil")
-	}
-	st := s.states.of(session)
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	ids := st.knownIDs(session)
-	for _, id := range ids {
-		if _, err := s.deleteDocument(ctx, byKey(keyOf(id))); err != nil {
-			return fmt.Errorf("mongostore: remove session: %w", err)
-		}
-	}
-	if len(ids) > 0 {
-		st.end()
-	}
-	if err := s.removeOld(ctx, st); err != nil {
-		return fmt.Errorf("mongostore: remove session: %w: %w", ErrUnavailable, err)
-	}
-	return nil
 }

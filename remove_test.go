@@ -16,9 +16,9 @@ import (
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-// TestFailedRemoval: when the database fails at a logout the visitor is logged out all the
-// same, and the document goes as soon as the database allows.
-func TestFailedRemoval(t *testing.T) {
+// TestFailedLogoutIsRetried: when the database fails at a logout, the visitor is logged out in
+// this process, and the deletion is retried until it succeeds.
+func TestFailedLogoutIsRetried(t *testing.T) {
 	t.Parallel()
 	for what, fail := range map[string]func(*storetest.Fixture){
 		"refused": func(f *storetest.Fixture) {
@@ -67,8 +67,8 @@ func TestFailedRemoval(t *testing.T) {
 	}
 }
 
-// TestRemovalOutlivesRequest: who closes the browser while logging out is logged out.
-func TestRemovalOutlivesRequest(t *testing.T) {
+// TestLogoutOutlivesItsRequest: who closes the browser while logging out is logged out.
+func TestLogoutOutlivesItsRequest(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -86,9 +86,9 @@ func TestRemovalOutlivesRequest(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestCancelledRequest: a load or a save of a request that was cancelled fails at once and
+// TestCancelledRequestChangesNothing: a load or a save of a cancelled request fails immediately and
 // leaves everything as it was.
-func TestCancelledRequest(t *testing.T) {
+func TestCancelledRequestChangesNothing(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -112,8 +112,8 @@ func TestCancelledRequest(t *testing.T) {
 	}
 }
 
-// TestClosedWithRemovalsLeft: Close does not wait for a database that is away.
-func TestClosedWithRemovalsLeft(t *testing.T) {
+// TestCloseDoesNotWaitForTheDatabase: Close does not wait for a database that is unavailable.
+func TestCloseDoesNotWaitForTheDatabase(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.Timeout = time.Second })
 	b := f.Browser().Login()
@@ -127,8 +127,8 @@ func TestClosedWithRemovalsLeft(t *testing.T) {
 	}
 }
 
-// TestOutage: nobody is logged out by it, whatever handlers do, and no request hangs.
-func TestOutage(t *testing.T) {
+// TestOutageLogsNobodyOut: nobody is logged out by it, whatever handlers do, and no request hangs.
+func TestOutageLogsNobodyOut(t *testing.T) {
 	t.Parallel()
 	for what, fail := range map[string]func(*storetest.Fixture){
 		"refused": func(f *storetest.Fixture) { f.Wire.RefuseAll() },
@@ -189,9 +189,9 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// TestRemovalEndsWithItsClient: an application that disconnects its client, and closes no
-// store, is told what is left, and no work goes on.
-func TestRemovalEndsWithItsClient(t *testing.T) {
+// TestRetriesEndWithTheClient: an application that disconnects its client, and closes no
+// store, finds in the log what is left, and no work goes on.
+func TestRetriesEndWithTheClient(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	f.Cfg.Client = f.Connect()
@@ -222,9 +222,9 @@ func TestRemovalEndsWithItsClient(t *testing.T) {
 
 func impatient(c *mongostore.Config) { c.Timeout = 5 * time.Second }
 
-// TestGoneByClockIsStillDeleted: ErrGone may mean that the session has expired by this
-// process's clock; a logout deletes it all the same.
-func TestGoneByClockIsStillDeleted(t *testing.T) {
+// TestLogoutDeletesAnExpiredSession: ErrGone may mean that the session has expired by this
+// process's clock. A logout deletes it then too.
+func TestLogoutDeletesAnExpiredSession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser()
@@ -289,9 +289,9 @@ func TestCloseFinishesRemovals(t *testing.T) {
 	}
 }
 
-// TestLogoutWithTwoCookies ends the sessions of all cookies of the name: one may have been
+// TestLogoutEndsTheSessionsOfTwoCookies ends the sessions of all cookies of the name: one may have been
 // planted.
-func TestLogoutWithTwoCookies(t *testing.T) {
+func TestLogoutEndsTheSessionsOfTwoCookies(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	planted, mine := f.Browser().Login(), f.Browser().Login()
@@ -308,8 +308,8 @@ func TestLogoutWithTwoCookies(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestLogoutWithTwoCookiesInAnOutage takes no longer than with one.
-func TestLogoutWithTwoCookiesInAnOutage(t *testing.T) {
+// TestLogoutWithTwoCookiesIsRetriedForBoth: in an outage it takes no longer than with one cookie.
+func TestLogoutWithTwoCookiesIsRetriedForBoth(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, impatient)
 	planted, mine := f.Browser().Login(), f.Browser().Login()
@@ -334,9 +334,9 @@ func TestLogoutWithTwoCookiesInAnOutage(t *testing.T) {
 	storetest.Eventually(t, "both are removed", func() bool { return len(f.Documents()) == 0 })
 }
 
-// A request saves its session twice, and between the two the visitor logs out and in
-// again, in another window. The answer, which arrives last, must not put the old cookie in
-// the place of the new one; cookies of others stay in it.
+// TestGoneWithdrawsCookie: a request saves its session twice, and between the two the visitor logs out
+// and in again, in another window. The response, which arrives last, must not put the old cookie in
+// the place of the new one. Cookies of others stay in it.
 func TestGoneWithdrawsCookie(t *testing.T) {
 	t.Parallel()
 	for name, save := range map[string]func(*mongostore.Store, *storetest.Browser, *sessions.Session, *httptest.ResponseRecorder) error{
@@ -351,6 +351,7 @@ func TestGoneWithdrawsCookie(t *testing.T) {
 			t.Parallel()
 			f := storetest.Setup(t)
 			b := f.Browser().Login()
+			f.Age(time.Hour) // so that the first save is a touch, with a cookie
 			session, w := b.Load(), httptest.NewRecorder()
 			w.Header().Add("Set-Cookie", "other=1")
 			if err := f.Store.Save(b.Request(), w, session); err != nil {
@@ -382,8 +383,9 @@ func TestGoneWithdrawsCookie(t *testing.T) {
 	}
 }
 
-// TestGoneBefore: also if Persist found it gone, or Remove has removed it, since the save.
-func TestGoneBefore(t *testing.T) {
+// TestGoneByPersistOrRemoveWithdrawsCookie: also if Persist found the session gone, or Remove has
+// removed it, since the save.
+func TestGoneByPersistOrRemoveWithdrawsCookie(t *testing.T) {
 	t.Parallel()
 	for what, end := range map[string]func(*storetest.Fixture, *storetest.Browser, *sessions.Session){
 		"persist": func(f *storetest.Fixture, b *storetest.Browser, session *sessions.Session) {
@@ -401,9 +403,13 @@ func TestGoneBefore(t *testing.T) {
 	} {
 		f := storetest.Setup(t)
 		b := f.Browser().Login()
+		f.Age(time.Hour) // so that the first save is a touch, with a cookie
 		session, w := b.Load(), httptest.NewRecorder()
 		if err := f.Store.Save(b.Request(), w, session); err != nil {
 			t.Fatal(err)
+		}
+		if len(w.Header()["Set-Cookie"]) != 1 {
+			t.Fatalf("%s: the first save leaves %q", what, w.Header()["Set-Cookie"])
 		}
 		end(f, b, session)
 		if err := f.Store.Save(b.Request(), w, session); !errors.Is(err, mongostore.ErrGone) {
@@ -427,9 +433,9 @@ func TestGoneBefore(t *testing.T) {
 	}
 }
 
-// TestGoneAfterLogoutAndSave: a response in which a session that was never stored was logged out,
-// and then stored after all. Whether a cookie is taken back depends on the last one only.
-func TestGoneAfterLogoutAndSave(t *testing.T) {
+// TestExpiringCookieIsNotWithdrawn: in a response, a session that was never stored was logged out, and
+// then stored after all. Only a cookie that was set since is withdrawn when the session is gone.
+func TestExpiringCookieIsNotWithdrawn(t *testing.T) {
 	t.Parallel()
 	for _, saved := range []bool{true, false} {
 		f := storetest.Setup(t)
@@ -462,9 +468,9 @@ func TestGoneAfterLogoutAndSave(t *testing.T) {
 	}
 }
 
-// TestLogoutOnceMore: a middleware that saves the request's sessions once more does not put a
+// TestRepeatedLogoutKeepsALaterLogin: a middleware that saves the request's sessions once more does not put a
 // logout behind the login that followed it.
-func TestLogoutOnceMore(t *testing.T) {
+func TestRepeatedLogoutKeepsALaterLogin(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -495,11 +501,12 @@ func TestLogoutOnceMore(t *testing.T) {
 	f.WantDocuments(1)
 }
 
-// TestLogoutOfTwoDomains: an application that once set its cookie for a domain expires both.
-func TestLogoutOfTwoDomains(t *testing.T) {
+// TestLogoutExpiresTheCookiesOfTwoDomains: an application that once set its cookie for a domain expires both.
+func TestLogoutExpiresTheCookiesOfTwoDomains(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
+	f.Age(time.Hour) // so that the first save is a touch, with a cookie
 	session, w := b.Load(), httptest.NewRecorder()
 	if err := f.Store.Save(b.Request(), w, session); err != nil {
 		t.Fatal(err)
@@ -518,12 +525,13 @@ func TestLogoutOfTwoDomains(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestLogoutWithoutCookie: where the cookie cannot be expired, that of the removed session is not
+// TestLogoutWithAnInvalidCookieSetsNone: where the cookie cannot be expired, that of the removed session is not
 // sent either.
-func TestLogoutWithoutCookie(t *testing.T) {
+func TestLogoutWithAnInvalidCookieSetsNone(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
+	f.Age(time.Hour) // so that the first save is a touch, with a cookie
 	session, w := b.Load(), httptest.NewRecorder()
 	if err := f.Store.Save(b.Request(), w, session); err != nil {
 		t.Fatal(err)
@@ -538,9 +546,9 @@ func TestLogoutWithoutCookie(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestEndedEverywhere: of a session that has ended, however that was, a copy of the cookie is worth
+// TestEndedSessionIsEndedEverywhere: of a session that has ended, however that was, a copy of the cookie is worth
 // nothing in any process, and no request that was under way brings it back.
-func TestEndedEverywhere(t *testing.T) {
+func TestEndedSessionIsEndedEverywhere(t *testing.T) {
 	t.Parallel()
 	for how, end := range map[string]func(*testing.T, *storetest.Fixture, *storetest.Browser){
 		"logout": func(_ *testing.T, _ *storetest.Fixture, b *storetest.Browser) { b.Logout() },
@@ -643,9 +651,9 @@ func TestEndedEverywhere(t *testing.T) {
 	}
 }
 
-// TestReauthenticationBeginsAnew: a session that is removed and begun anew, with what is to be kept, has
-// a new ID and its whole time before it; the old one is dead. (Renew keeps the time of creation.)
-func TestReauthenticationBeginsAnew(t *testing.T) {
+// TestReauthenticationStartsANewSession: a session that is removed and started again, with what is to be kept, has
+// a new ID and its full lifetime. The old ID does not work. (Renew keeps the time of creation.)
+func TestReauthenticationStartsANewSession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.AbsoluteTimeout = 12 * time.Hour })
 	b := f.Browser().Login()
@@ -682,8 +690,8 @@ func TestReauthenticationBeginsAnew(t *testing.T) {
 	}
 }
 
-// TestRemoveFails: the error is the caller's, who can try again.
-func TestRemoveFails(t *testing.T) {
+// TestRemoveReturnsTheErrorAndCanBeRepeated: the error is the caller's, who can try again.
+func TestRemoveReturnsTheErrorAndCanBeRepeated(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -699,8 +707,8 @@ func TestRemoveFails(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestNegativeMaxAgeOfTheStore: each session is removed when it is saved.
-func TestNegativeMaxAgeOfTheStore(t *testing.T) {
+// TestNegativeMaxAgeOfTheStoreEndsSessions: each session is removed when it is saved.
+func TestNegativeMaxAgeOfTheStoreEndsSessions(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -721,5 +729,289 @@ func TestRemoveLeavesTheCookie(t *testing.T) {
 	}
 	if b.Cookies[storetest.Name] == "" || !b.Load().IsNew {
 		t.Error("no cookie, or one that works")
+	}
+}
+
+// ends are the ways to end a session, by an ID that the browser had at some time.
+var ends = map[string]func(b *storetest.Browser, loaded *sessions.Session) error{
+	"logout of a loaded session": func(b *storetest.Browser, loaded *sessions.Session) error {
+		loaded.Options.MaxAge = -1
+		_, err := b.Save(loaded)
+		return err
+	},
+	"logout of a later request": func(b *storetest.Browser, _ *sessions.Session) error {
+		late, err := b.Store.New(b.Request(), storetest.Name)
+		if err != nil {
+			return err
+		}
+		late.Options.MaxAge = -1
+		_, err = b.Save(late)
+		return err
+	},
+	"logout of a session made by hand": func(b *storetest.Browser, _ *sessions.Session) error {
+		own := sessions.NewSession(b.Store, storetest.Name)
+		own.Options = &sessions.Options{Path: "/", MaxAge: -1}
+		return own.Save(b.Request(), httptest.NewRecorder())
+	},
+	"Remove": func(b *storetest.Browser, loaded *sessions.Session) error {
+		return b.Store.Remove(b.F.T.Context(), loaded)
+	},
+	"Revoke": func(b *storetest.Browser, loaded *sessions.Session) error {
+		return b.Store.Revoke(b.F.T.Context(), storetest.HashOf(loaded.ID))
+	},
+}
+
+// TestLogoutIsOneCommand: a delete.
+func TestLogoutIsOneCommand(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Visit(storetest.SetValue("user", "ada"))
+	session := b.Load()
+	session.Options.MaxAge = -1
+	f.Log.Reset()
+	b.MustSave(session)
+	f.WantCommands("delete")
+	f.WantDocuments(0)
+}
+
+// TestLogoutEndsTheRenewedSession: whoever ends a session by an ID that it had before a
+// renewal ends it.
+func TestLogoutEndsTheRenewedSession(t *testing.T) {
+	t.Parallel()
+	for what, end := range ends {
+		for _, times := range []int{1, 2} {
+			for _, process := range []string{"same process", "another process"} {
+				t.Run(what+", "+process+", renewals: "+string(rune('0'+times)), func(t *testing.T) {
+					t.Parallel()
+					f := storetest.Setup(t)
+					b := f.Browser()
+					b.Visit(storetest.SetValue("user", "ada"))
+					old := b.Clone()
+					if process == "another process" {
+						old.Store = f.Another()
+					}
+					loaded := old.Load()
+					for range times {
+						b.MustRenew(b.Load())
+					}
+					if err := end(old, loaded); err != nil {
+						t.Error(err)
+					}
+					b.WantOut("the renewed session")
+					f.WantLive(0)
+				})
+			}
+		}
+	}
+}
+
+// TestLogoutEndsTheSessionOfAConcurrentRenewal: at whichever command of the renewal it comes.
+func TestLogoutEndsTheSessionOfAConcurrentRenewal(t *testing.T) {
+	t.Parallel()
+	for what, end := range ends {
+		for _, command := range []string{"insert", "update"} {
+			t.Run(what+", before the "+command, func(t *testing.T) {
+				t.Parallel()
+				f := storetest.Setup(t)
+				b := f.Browser()
+				b.Visit(storetest.SetValue("user", "ada"))
+				old := b.At(f.Another())
+				loaded := old.Load()
+				session := b.Load()
+				seen, gate := make(chan struct{}, 1), make(chan struct{})
+				f.Wire.On(command, storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: gate})
+				done := make(chan error, 1)
+				go func() {
+					_, err := b.Renew(session)
+					done <- err
+				}()
+				<-seen
+				err := end(old, loaded)
+				close(gate)
+				if err != nil {
+					t.Error(err)
+				}
+				if err := <-done; !errors.Is(err, mongostore.ErrGone) {
+					t.Errorf("the renewal: %v", err)
+				}
+				storetest.Eventually(t, "no session is left", func() bool { return len(f.Live()) == 0 })
+				b.WantOut("the renewed session")
+			})
+			t.Run(what+", after the "+command, func(t *testing.T) {
+				t.Parallel()
+				f, s := storetest.SetupScripted(t, "")
+				b := f.Browser()
+				b.Visit(storetest.SetValue("user", "ada"))
+				old := b.At(f.Another())
+				loaded := old.Load()
+				session := b.Load()
+				seen, gate := make(chan struct{}, 1), make(chan struct{})
+				s.On(command, storetest.Line{Apply: true, Once: true, Seen: seen, Gate: gate})
+				done := make(chan error, 1)
+				go func() {
+					_, err := b.Renew(session)
+					done <- err
+				}()
+				<-seen
+				err := end(old, loaded)
+				close(gate)
+				if err != nil {
+					t.Error(err)
+				}
+				if err := <-done; err != nil && !errors.Is(err, mongostore.ErrGone) {
+					t.Errorf("the renewal: %v", err)
+				}
+				storetest.Eventually(t, "no session is left", func() bool { return len(f.Live()) == 0 })
+				b.WantOut("the renewed session")
+			})
+		}
+	}
+}
+
+// TestRepeatedDeletionEndsTheRenewedSession: a logout whose deletion failed ends the
+// session that another process has renewed meanwhile.
+func TestRepeatedDeletionEndsTheRenewedSession(t *testing.T) {
+	t.Parallel()
+	for what, fault := range map[string]storetest.Rule{
+		"refused": {Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")},
+		"cut":     {Kind: storetest.Refuse},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t)
+			f.Store = f.OpenWith(storetest.Soon)
+			b := f.Browser()
+			b.Visit(storetest.SetValue("user", "ada"))
+			renewing := b.At(f.Another())
+			session := renewing.Load()
+			f.Wire.On("delete", fault)
+			b.Visit(func(s *sessions.Session) { s.Options.MaxAge = -1 })
+			renewing.MustRenew(session)
+			renewing.WantIn("renewed")
+			f.Wire.Heal()
+			storetest.Eventually(t, "the renewed session has ended", func() bool { return renewing.Load().IsNew })
+			f.WantLive(0)
+		})
+	}
+}
+
+// TestLogoutByHand: a handler that makes a session of the name and removes it, without
+// loading it, logs out.
+func TestLogoutByHand(t *testing.T) {
+	t.Parallel()
+	for what, options := range map[string]func(*sessions.Options) *sessions.Options{
+		"own options": func(*sessions.Options) *sessions.Options { return &sessions.Options{Path: "/", MaxAge: -1} },
+		"the store's": func(o *sessions.Options) *sessions.Options {
+			own := *o
+			own.MaxAge = -1
+			return &own
+		},
+	} {
+		for _, cut := range []bool{false, true} {
+			f := storetest.Setup(t)
+			b := f.Browser()
+			b.Visit(storetest.SetValue("user", "ada"))
+			stolen := b.Clone()
+			if cut {
+				f.Wire.On("delete", storetest.Rule{Kind: storetest.Refuse, Once: true})
+			}
+			session := sessions.NewSession(f.Store, storetest.Name)
+			session.Options = options(f.Store.Options)
+			w := httptest.NewRecorder()
+			if err := session.Save(b.Request(), w); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			if cookies := w.Result().Cookies(); len(cookies) != 1 || cookies[0].MaxAge >= 0 {
+				t.Errorf("%s: cookies %v", what, cookies)
+			}
+			stolen.WantOut(what)
+			storetest.Eventually(t, "nothing is stored", func() bool { return len(f.Documents()) == 0 })
+		}
+	}
+}
+
+// TestLogoutRemovesTheSessionsOfAllCookies: of the name, that verify.
+func TestLogoutRemovesTheSessionsOfAllCookies(t *testing.T) {
+	t.Parallel()
+	for what, load := range map[string]func(*storetest.Fixture, *http.Request) *sessions.Session{
+		"loaded": func(f *storetest.Fixture, r *http.Request) *sessions.Session {
+			session, err := f.Store.Get(r, storetest.Name)
+			if err != nil {
+				f.T.Fatal(err)
+			}
+			return session
+		},
+		"made by hand": func(f *storetest.Fixture, _ *http.Request) *sessions.Session {
+			session := sessions.NewSession(f.Store, storetest.Name)
+			session.Options = &sessions.Options{Path: "/"}
+			return session
+		},
+	} {
+		for _, forged := range []bool{false, true} {
+			f := storetest.Setup(t)
+			r := httptest.NewRequest(http.MethodGet, "https://example.com/", nil)
+			if forged {
+				for range 10 { // planted, and no reason to look no further
+					r.AddCookie(&http.Cookie{Name: storetest.Name, Value: "forged"})
+				}
+			}
+			const n = 10
+			for range n {
+				b := f.Browser()
+				b.Visit(storetest.SetValue("user", "ada"))
+				r.AddCookie(&http.Cookie{Name: storetest.Name, Value: b.Cookies[storetest.Name]})
+			}
+			bystander := f.Browser()
+			bystander.Visit(storetest.SetValue("user", "ada"))
+			session := load(f, r)
+			session.Options.MaxAge = -1
+			if err := f.Store.Save(r, httptest.NewRecorder(), session); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			f.WantDocuments(1)
+			bystander.WantIn(what)
+		}
+	}
+}
+
+// TestLogoutOfACopy: of a session copied by value, and by a second Store.
+func TestLogoutOfACopy(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	for what, store := range map[string]*mongostore.Store{"copy by value": f.Store, "second store": f.Open()} {
+		b := f.Browser()
+		b.Visit(storetest.SetValue("user", "ada"))
+		copied := *b.Load()
+		own := *copied.Options
+		own.MaxAge = -1
+		copied.Options = &own
+		if _, err := b.At(store).Save(&copied); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		b.WantOut(what)
+		f.WantDocuments(0)
+	}
+}
+
+// TestLogoutsOfAClosedStoreSayThatTheyAreNotRepeated, the second one too.
+func TestLogoutsOfAClosedStoreSayThatTheyAreNotRepeated(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	f.Store = f.OpenWith(time.Second)
+	one, two := f.Browser().Login(), f.Browser().Login()
+	first, second := one.Load(), two.Load()
+	if err := f.Store.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.Wire.RefuseAll()
+	for _, s := range []*sessions.Session{first, second} {
+		s.Options.MaxAge = -1
+		if err := f.Store.Save(one.Request(), httptest.NewRecorder(), s); err != nil {
+			t.Error(err)
+		}
+	}
+	if log := f.Text.String(); strings.Contains(log, "will be retried") {
+		t.Error(log)
 	}
 }

@@ -9,182 +9,180 @@ import (
 	"github.com/gorilla/sessions"
 )
 
-// maxMoves is how many changes by other requests a move carries over before it gives up.
-const maxMoves = 16
-
-var errContended = errors.New("other requests changed the session all the while")
-
-// Renew saves the session under a fresh ID and removes the old one, as should be done
-// whenever the visitor gains rights: at a login, above all (OWASP ASVS 7.2.4). An ID that
-// somebody planted or learned before is worth nothing then. The time of creation,
-// and with it the absolute timeout, stay. A new session is saved as by [Store.Save].
+// Renew saves the session under a fresh ID and ends the old ID. Call it whenever the
+// visitor gains rights, above all at a login (OWASP ASVS 7.2.4): an ID that somebody planted
+// or learned before is worth nothing then. The creation time, and with it the absolute
+// timeout, stay. A new session is saved as by [Store.Save].
 //
-// Of renewals at once one wins, and the others get [ErrGone]; so does a renewal
-// after a logout. What another request changes meanwhile is carried over, and
-// appears in Values; but not what it does for a former owner. (To change the user
-// altogether, remove the session and begin a new one: this one keeps its age.)
+// When Renew returns nil, the old ID no longer works in any process. Requests that
+// were sent with it before can neither bring the session back nor replace its cookie (see
+// [Store.New]). What they have changed is merged, and appears in Values, unless the renewal
+// changes the session's owner. (To change the user altogether, end the session and begin a
+// new one: this one keeps its age.)
 //
-// The other errors are those of Save. When Renew returns nil, the old ID works
-// no more, in any process. When it returns another error, the session goes on under
-// the old ID. That is so unless the database had carried out a command whose
-// answer was lost, and could not be asked within [Config.Timeout]; then the
-// session has ended.
+// If the session has ended meanwhile, the error is [ErrGone]. Of two concurrent renewals the
+// later gets ErrGone, unless [Config.OwnerKey] is set and both set the same owner, as when a
+// login form is sent twice: then both requests get a session.
 //
-// A logout that begins while a renewal is being carried out may find the old
-// document only, and leave the new one.
+// The other errors are those of Save, and the session continues under the old ID. The
+// exception is an [ErrUnavailable] where the database did not say whether it has ended the
+// old ID. Then Renew sets the new cookie although it returns the error: the user is logged
+// in, and the next request with the new cookie ends the old ID.
 func (s *Store) Renew(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
-	return s.respond(r, w, session, true)
+	return s.respond(r, w, session, intentRenew)
 }
 
-// move saves a stored session under another ID. MongoDB cannot change an _id,
-// and a standalone server has no transactions; so there are three steps. The
-// new document is made. The old one, if it is still as it was read, is marked
-// as moved; that decides: of two moves at once, or of a logout and a move after
-// it, one finds nothing to mark, and takes its own document back. A document so
-// marked is dead for every process, takes no further writes, and is deleted.
-// What other requests changed in the old document before that is carried over.
-func (s *Store) move(ctx context.Context, q *saving) (err error) {
-	s.describe(q)
-	st, next := q.st, &q.next
-	oldKey, newKey := st.record.key, next.key
-	next.strays = nil // which only the old document has
+// renewal is a renewal in progress: the document under the new hash is stored, and the one
+// under the old hash is to become a tombstone.
+type renewal struct {
+	s       *Store
+	plan    *plan // as it was made
+	current *plan // with the changes of others
+	old     string
+	grave   meta
+	missing bool // there is no document under the old hash: the session is the old store's
+}
 
-	// Until the move has ended, a logout of this process whose deletion is repeated
-	// stays in the list.
-	s.removals.enter(oldKey)
-	defer s.removals.leave(oldKey)
-	if s.removals.pending(oldKey) || !next.expiresAt.After(next.seenAt) {
+// renew saves a session under another ID. MongoDB cannot change an _id, and a standalone
+// server has no transactions, so there are two commands. The first inserts the new
+// document. The second turns the old one into a tombstone if it is as it was read. That
+// decides: of two renewals, or of a logout and a renewal, only one finds it so. If others
+// have changed the old document before, their changes are merged into the new one,
+// and the second command is repeated.
+func (s *Store) renew(ctx context.Context, p *plan) (*result, error) {
+	rn := &renewal{s: s, plan: p, current: p, old: p.base.hash, missing: p.origin != nil}
+	old := p.base.meta
+	if p.origin != nil {
+		rn.old = hashID(p.origin.id)
+		old = p.origin.meta(p.next.name, p.now)
+	}
+	rn.grave = old.toTombstone(p.next.hash, p.now)
+	if s.removals.pending(rn.old) {
+		return nil, ErrGone
+	}
+	// From here on there are two documents, even if the client disconnects.
+	ctx = context.WithoutCancel(ctx)
+	if err := s.insertDocument(ctx, s.codec.document(&p.next)); err != nil {
+		if !refusedWrite(err) {
+			s.discard(ctx, p.next.hash)
+		}
+		return nil, err
+	}
+	undecided, err := rn.decide(ctx)
+	if err == nil && s.removals.pending(rn.old) {
+		err = ErrGone // a logout meanwhile, whose deletion has failed so far
+	}
+	if err != nil {
+		s.abandon(ctx, p.next.hash)
+		return nil, err
+	}
+	res, err := s.resultOf(rn.current)
+	if err == nil && undecided != nil {
+		res.id, res.undecided = undecidedID(p.id, rn.old, rn.missing), undecided
+	}
+	return res, err
+}
+
+// decide ends the old ID. It returns undecided if the database does not say whether it
+// has done so.
+func (rn *renewal) decide(ctx context.Context) (undecided, err error) {
+	s, p := rn.s, rn.plan
+	g := guards{stored: true, rev: p.base.rev, aliveAt: p.now}
+	var doubt error
+	for range maxAttempts {
+		var done bool
+		if rn.missing {
+			done, err = s.insertTombstone(ctx, &rn.grave)
+		} else {
+			done, err = s.updateDocument(ctx, g.filter(rn.old), bury(&rn.grave))
+		}
+		if done {
+			return nil, nil
+		}
+		if err != nil && refusedWrite(err) && doubt == nil {
+			return nil, err
+		}
+		theirs, errRead := s.read(ctx, rn.old)
+		switch {
+		case errRead == nil && theirs.movedTo == p.next.hash:
+			return nil, nil // the response was lost
+		case errors.Is(errRead, ErrNotFound) && rn.missing && err != nil && doubt == nil:
+			doubt = err
+			continue
+		case errors.Is(errRead, ErrNotFound) && rn.missing && err != nil:
+			return nil, err // the session of the old store goes on
+		case errors.Is(errRead, ErrNotFound), errRead == nil && !theirs.alive(p.now):
+			if errRead == nil && theirs.movedTo != "" {
+				return nil, rn.join(ctx, theirs.movedTo)
+			}
+			return nil, ErrGone
+		case errRead != nil && err == nil && doubt == nil:
+			return nil, errRead // nothing was decided
+		case errRead != nil, err != nil && doubt != nil:
+			return errors.Join(err, doubt), nil
+		case err != nil:
+			// The update may still arrive. When it is sent again, it decides before or
+			// after.
+			doubt = err
+		}
+		if err := rn.merge(ctx, &theirs.record); err != nil {
+			return nil, err
+		}
+		g.rev, rn.missing = theirs.rev, false
+		rn.grave = theirs.toTombstone(p.next.hash, p.now)
+	}
+	return nil, fmt.Errorf("%w: %w", ErrUnavailable, errContended)
+}
+
+// merge merges what others have changed in the old document into the new one.
+func (rn *renewal) merge(ctx context.Context, theirs *record) error {
+	if theirs.rev == rn.plan.base.rev && rn.current == rn.plan {
+		return nil
+	}
+	if err := rn.s.merger.conflict(rn.plan, theirs); err != nil {
+		return err
+	}
+	return rn.replace(ctx, theirs)
+}
+
+func (rn *renewal) replace(ctx context.Context, theirs *record) error {
+	rn.current = rn.s.mergeRenewal(rn.plan, theirs)
+	next := &rn.current.next
+	return rn.s.replaceDocument(ctx, next.hash, rn.s.codec.document(next))
+}
+
+// join lets the later of two renewals for one owner succeed: the session becomes one of
+// its own, made from the one that was renewed before.
+func (rn *renewal) join(ctx context.Context, hash string) error {
+	renewed, err := rn.s.renewedSession(ctx, hash, rn.plan.now)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return ErrGone
+	case err != nil:
+		return err
+	case !sameOwner(&rn.plan.next, renewed):
 		return ErrGone
 	}
-	// From here on there are two documents, whether the visitor waits or not.
-	ctx = context.WithoutCancel(ctx)
-	refusedInsert := false
-	defer func() {
-		if err != nil && !refusedInsert {
-			s.abandon(ctx, newKey)
-		}
-	}()
-	if err := s.insertDocument(ctx, next.document(&s.seals)); err != nil {
-		refusedInsert = refusedWrite(err)
-		return err
-	}
-	m := moving{saving: *q, s: s, oldKey: oldKey, planned: *next, base: st.record, carried: map[any]any{}}
-	if err := m.mark(ctx); err != nil {
-		return err
-	}
-	if err := m.remove(ctx); err != nil {
-		return err
-	}
-	next = &m.next
-	q.session.Values = next.merge(&st.record, q.session.Values, m.carried)
-	if m.otherAge {
-		// Or the next save would take it for a change of this request's.
-		own := *q.own
-		own.MaxAge = s.options().MaxAge
-		if next.maxAge != nil {
-			own.MaxAge = *next.maxAge
-		}
-		q.session.Options, q.own = &own, &own
-	}
-	st.settle(q.id, *next)
-	return nil
+	return rn.replace(ctx, &renewed.record)
 }
 
-// moving is a move under way. What is carried over goes into its own next; the save's stays
-// as it was planned.
-type moving struct {
-	saving
-	s        *Store
-	oldKey   string
-	planned  record      // the new document, with nothing carried over
-	base     record      // the old document, as it was last read
-	carried  map[any]any // values that came in from the old document
-	otherAge bool        // a MaxAge came in from it
-}
-
-// mark marks the old document as moved.
-func (m *moving) mark(ctx context.Context) error {
-	marking := markMoved(m.planned.key)
-	unanswered := 0
-	for range maxMoves {
-		c := m.s.aliveIf(&m.base, m.next.seenAt)
-		c.rev = m.base.rev
-		matched, err := m.s.updateDocument(ctx, c.filter(m.oldKey), marking)
-		if err == nil && matched {
-			return nil
-		}
-		theirs, values, errRead := m.s.read(ctx, m.oldKey)
-		switch {
-		case errRead == nil && theirs.movedTo == m.planned.key:
-			return nil // done, though the answer was lost
-		case errors.Is(errRead, ErrNotFound), errRead == nil && (theirs.movedTo != "" || !m.s.aliveAt(&theirs, m.next.seenAt)):
-			return ErrGone
-		case errRead != nil:
-			return errors.Join(err, errRead)
-		case err != nil && (answered(err) || unanswered > 0):
-			return err
-		case err != nil:
-			// It may still be on its way, and would end a session that lives on
-			// under the old ID. What is sent again decides before it, or after.
-			unanswered++
-			continue
-		}
-		if err := m.carryOver(ctx, theirs, values); err != nil {
-			return err
-		}
+// mergeRenewal returns the plan with all changes that others have made to the old document.
+func (s *Store) mergeRenewal(p *plan, theirs *record) *plan {
+	q := *p
+	q.next.rev = max(p.next.rev, theirs.rev+1)
+	before, ours := p.base.index(), p.next.index()
+	newOwner := s.cfg.OwnerKey != "" && !s.merger.same(before[s.cfg.OwnerKey].value, ours[s.cfg.OwnerKey].value)
+	if newOwner && !p.base.owner.IsZero() {
+		return &q // one user's changes are not merged into another's session
 	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, errContended)
-}
-
-// remove deletes the marked document. What is left of it, if that fails, is dead, and
-// takes no writes.
-func (m *moving) remove(ctx context.Context) error {
-	removed, err := m.s.deleteDocument(ctx, byKey(m.oldKey))
-	if m.s.removals.pending(m.oldKey) {
-		return ErrGone // a logout, whose own deletion had failed
+	q.next.fields, q.merged = s.merger.mergeAll(p, theirs)
+	if !newOwner && p.doubts.of(s.cfg.OwnerKey) == nil && !theirs.owner.Equal(p.base.owner) {
+		q.next.owner = theirs.owner
 	}
-	if err != nil {
-		m.s.repeatRemoval(ctx, m.oldKey, false)
-		return nil //nolint:nilerr // dead it is already
+	if !p.newAge && !equalAge(theirs.maxAge, p.base.maxAge) {
+		q.next.maxAge = theirs.maxAge
+		q.options.MaxAge = s.maxAgeOf(&theirs.meta)
+		q.next.expiresAt = s.lifetimes.expiry(q.next.createdAt, p.now, q.options.MaxAge)
 	}
-	if !removed {
-		return ErrGone // a logout was quicker
-	}
-	return nil
-}
-
-// carryOver brings what others changed in the old document into the new one.
-func (m *moving) carryOver(ctx context.Context, theirs record, values map[any]any) error {
-	next, loaded := &m.next, &m.st.record
-	if m.s.cfg.OnConflict == Reject && m.planned.clashes(loaded, &theirs) {
-		return ErrConflict
-	}
-	// Afresh each time: what this request and another have changed alike would
-	// otherwise count as the other's the next time.
-	*next = m.planned
-	clear(m.carried)
-	next.carryOver(loaded, &theirs, m.s.cfg.OwnerKey, values, m.carried)
-	m.otherAge = !equalAge(m.planned.maxAge, next.maxAge)
-	m.base = theirs
-	return m.s.replaceDocument(ctx, m.planned.key, next.document(&m.s.seals))
-}
-
-// abandon removes a document whose ID nobody has been told, if it was made.
-func (s *Store) abandon(ctx context.Context, key string) {
-	if _, err := s.deleteDocument(ctx, byKey(key)); err != nil {
-		s.repeatRemoval(ctx, key, false)
-	}
-}
-
-// read is load for a document that may have expired, or be marked as moved.
-func (s *Store) read(ctx context.Context, key string) (record, map[any]any, error) {
-	rec, values, err := s.findRecord(ctx, key)
-	if err != nil {
-		return record{}, nil, err
-	}
-	goValues, err := rec.readValues(values, &s.seals)
-	if err != nil {
-		return record{}, nil, corrupt(err)
-	}
-	return rec, goValues, nil
+	return &q
 }

@@ -1,8 +1,12 @@
 package mongostore_test
 
 import (
+	"bytes"
 	"errors"
+	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,8 +18,8 @@ import (
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-// TestRenew: a fresh ID, the same session.
-func TestRenew(t *testing.T) {
+// TestRenewalGivesTheSessionAFreshID: the rest of it stays, and the old ID leaves a tombstone.
+func TestRenewalGivesTheSessionAFreshID(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser()
@@ -31,7 +35,7 @@ func TestRenew(t *testing.T) {
 	if _, err := b.Renew(session); err != nil {
 		t.Fatal(err)
 	}
-	f.WantCommands("find", "insert", "update", "delete")
+	f.WantCommands("find", "insert", "update")
 	if session.ID == oldID || session.ID == "" {
 		t.Error("the ID is not fresh")
 	}
@@ -51,10 +55,11 @@ func TestRenew(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.WantDocuments(1)
+	f.WantTombstones(1)
 }
 
-// TestRenewNew: a login of a visitor without a session is a Save.
-func TestRenewNew(t *testing.T) {
+// TestRenewalOfANewSessionIsASave: at the login of a visitor without a session.
+func TestRenewalOfANewSessionIsASave(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser()
@@ -69,8 +74,8 @@ func TestRenewNew(t *testing.T) {
 	}
 }
 
-// TestRenewRefused: what cannot be saved cannot be renewed.
-func TestRenewRefused(t *testing.T) {
+// TestWhatCannotBeSavedCannotBeRenewed: nothing is stored then, and no cookie is set.
+func TestWhatCannotBeSavedCannotBeRenewed(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -98,9 +103,9 @@ func TestRenewRefused(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestRenewUnderFire: while requests change the session, it is renewed again and again; no
-// change is lost, and there is never more than one winner.
-func TestRenewUnderFire(t *testing.T) {
+// TestOneOfConcurrentRenewalsWins: requests change the session meanwhile, and no change whose save
+// succeeded is lost.
+func TestOneOfConcurrentRenewalsWins(t *testing.T) {
 	t.Parallel()
 	const rounds, writers, renewers = 10, 6, 3
 	f := storetest.Setup(t)
@@ -163,9 +168,9 @@ func TestRenewUnderFire(t *testing.T) {
 	}
 }
 
-// TestRenewForAnotherOwner: what the former user's requests change meanwhile does not reach
-// the next one.
-func TestRenewForAnotherOwner(t *testing.T) {
+// TestRenewalForAnotherOwnerMergesNothing: what the former user's requests change meanwhile does
+// not reach the next one.
+func TestRenewalForAnotherOwnerMergesNothing(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
 	b := f.Browser()
@@ -182,77 +187,54 @@ func TestRenewForAnotherOwner(t *testing.T) {
 	}
 }
 
-// TestFrozenWhileRenewed: once a renewal has decided, the old document takes no writes, so
-// none can be lost in it, whatever becomes of its deletion.
-func TestFrozenWhileRenewed(t *testing.T) {
+// TestTombstoneTakesNoWrites: once a renewal has decided, requests that loaded the session before
+// change nothing of it, whether they change a value, MaxAge, or are a touch, and set no cookie.
+func TestTombstoneTakesNoWrites(t *testing.T) {
 	t.Parallel()
-	for what, then := range map[string]storetest.Rule{
-		"deleted":         {},
-		"deletion fails":  {Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown"), Once: true},
-		"its answer lost": {Kind: storetest.LoseAnswer, Once: true},
+	for what, rule := range map[string]storetest.Rule{
+		"acknowledged":  {},
+		"response lost": {Kind: storetest.LoseAnswer, Once: true},
 	} {
 		f := storetest.Setup(t, impatient)
 		b := f.Browser().Login()
-		late := []*sessions.Session{b.Load(), b.Load()}
+		late := map[string]*sessions.Session{"a value": b.Load(), "MaxAge": b.Load(), "nothing": b.Load()}
+		late["a value"].Values["n"] = 1
+		late["MaxAge"].Options.MaxAge = 60
+		f.Age(time.Hour)
+		late["the expiry"] = b.Load()
 		old, renewer, session := b.Clone(), b.Clone(), b.Load()
-		seen, gate := make(chan struct{}, 1), make(chan struct{})
-		f.Wire.On("delete", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: gate})
-		done := make(chan error)
-		go func() {
-			_, err := renewer.Renew(session)
-			done <- err
-		}()
-		<-seen
-		late[0].Values["n"] = 1
-		late[1].Options.MaxAge = 60
-		for _, s := range late {
-			if w, err := b.Clone().Save(s); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
-				t.Errorf("%s: a save in between: %v", what, err)
-			}
-		}
-		if !old.Load().IsNew {
-			t.Errorf("%s: the old ID works", what)
-		}
-		f.Wire.On("find", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown")})
-		if then.Kind != storetest.Pass {
-			f.Wire.On("delete", then)
-		}
-		close(gate)
-		if err := <-done; err != nil {
+		f.Wire.On("update", rule)
+		if _, err := renewer.Renew(session); err != nil {
 			t.Errorf("%s: the renewal: %v", what, err)
 		}
 		f.Wire.Heal()
-		if s := renewer.Load(); s.Values["user"] != "ada" {
-			t.Errorf("%s: the session is lost: %v", what, s.Values)
+		before := f.Documents()
+		for change, s := range late {
+			w, err := b.Clone().Save(s)
+			if w.Header()["Set-Cookie"] != nil {
+				t.Errorf("%s: a late save of %s sets a cookie", what, change)
+			}
+			if silent := change == "nothing"; silent != (err == nil) || err != nil && !errors.Is(err, mongostore.ErrGone) {
+				t.Errorf("%s: a late save of %s: %v", what, change, err)
+			}
+		}
+		after := f.Documents()
+		byID := func(a, b bson.Raw) int {
+			return strings.Compare(a.Lookup("_id").StringValue(), b.Lookup("_id").StringValue())
+		}
+		slices.SortFunc(before, byID)
+		slices.SortFunc(after, byID)
+		if !slices.EqualFunc(before, after, func(a, b bson.Raw) bool { return bytes.Equal(a, b) }) {
+			t.Errorf("%s: documents %v, want %v", what, after, before)
 		}
 		if !old.Load().IsNew {
 			t.Errorf("%s: the old ID works", what)
 		}
-		storetest.Eventually(t, "one document is left", func() bool { return len(f.Documents()) == 1 })
-	}
-}
-
-// TestTouchOfRenewed: also a touch of what has moved is refused.
-func TestTouchOfRenewed(t *testing.T) {
-	t.Parallel()
-	f := storetest.Setup(t)
-	b := f.Browser().Login()
-	f.Edit(storetest.SetDate("seenAt", time.Now().Add(-time.Hour)))
-	touch, session := b.Load(), b.Load()
-	seen, gate := make(chan struct{}, 1), make(chan struct{})
-	f.Wire.On("delete", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: gate})
-	done := make(chan error)
-	go func() {
-		_, err := b.Clone().Renew(session)
-		done <- err
-	}()
-	<-seen
-	if w, err := b.Clone().Save(touch); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil {
-		t.Errorf("the touch: %v", err)
-	}
-	close(gate)
-	if err := <-done; err != nil {
-		t.Error(err)
+		if s := renewer.Load(); s.Values["user"] != "ada" || len(s.Values) != 1 {
+			t.Errorf("%s: the renewed session holds %v", what, s.Values)
+		}
+		f.WantDocuments(1)
+		f.WantTombstones(1)
 	}
 }
 
@@ -272,7 +254,7 @@ func TestSlowRenewalHoldsUpNobody(t *testing.T) {
 	<-seen
 	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Once: true, Reply: storetest.Refusal(11600, "InterruptedAtShutdown")})
 	out.Logout()
-	storetest.Eventually(t, "the removal has been repeated", func() bool { return len(f.Documents()) == 2 })
+	storetest.Eventually(t, "the removal has been repeated", func() bool { return len(f.Live()) == 2 })
 	if _, err := other.Renew(otherSession); err != nil { // hangs, if it waits for the slow one
 		t.Error(err)
 	}
@@ -282,30 +264,63 @@ func TestSlowRenewalHoldsUpNobody(t *testing.T) {
 	}
 }
 
-// TestRenewOfForeignSession: a store that does not know where a session is stored cannot promise
-// that the old ID is dead.
-func TestRenewOfForeignSession(t *testing.T) {
+// TestRenewalLooksUpAnUnknownSession: a session by its ID alone, and one that another Store of the
+// collection has loaded, are renewed like any other, and the old ID ends.
+func TestRenewalLooksUpAnUnknownSession(t *testing.T) {
 	t.Parallel()
+	for what, unknown := range map[string]func(f *storetest.Fixture, b *storetest.Browser) *sessions.Session{
+		"by ID": func(f *storetest.Fixture, b *storetest.Browser) *sessions.Session {
+			session := sessions.NewSession(f.Store, storetest.Name)
+			session.ID, session.Values["user"], session.Options = b.CookieID(), "ada", nil
+			return session
+		},
+		"a copy": func(_ *storetest.Fixture, b *storetest.Browser) *sessions.Session {
+			copied := *b.Load()
+			return &copied
+		},
+		"of a second store": func(f *storetest.Fixture, b *storetest.Browser) *sessions.Session {
+			second := b.Clone()
+			second.Store = f.Open()
+			return second.Load()
+		},
+	} {
+		f := storetest.Setup(t)
+		b := f.Browser().Login()
+		old, session := b.Clone(), unknown(f, b)
+		session.Values["n"] = 1
+		f.Log.Reset()
+		if _, err := b.Renew(session); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if what == "of a second store" { // which knows it
+			f.WantCommands("insert", "update")
+		} else {
+			f.WantCommands("find", "insert", "update")
+		}
+		if !old.Load().IsNew {
+			t.Errorf("%s: the old ID works", what)
+		}
+		if s := b.Load(); s.ID != session.ID || s.ID == old.CookieID() || s.Values["user"] != "ada" || s.Values["n"] != 1 {
+			t.Errorf("%s: renewed: %v", what, s.Values)
+		}
+		f.WantDocuments(1)
+		f.WantTombstones(1)
+	}
+	// Without a name, there is no cookie for it, and nothing changes.
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
-	second := b.Clone()
-	second.Store = f.Open()
-	loaded := b.Load()
-	copied := &sessions.Session{ID: loaded.ID, Values: loaded.Values}
-	for _, err := range []error{
-		f.Store.Renew(b.Request(), httptest.NewRecorder(), copied),
-		second.Store.Renew(b.Request(), httptest.NewRecorder(), loaded),
-	} {
-		if err == nil {
-			t.Error("no error")
-		}
+	nameless := &sessions.Session{ID: b.CookieID(), Values: map[any]any{}}
+	if w, err := b.Renew(nameless); err == nil || w.Header()["Set-Cookie"] != nil {
+		t.Errorf("without a name: %v", err)
 	}
-	f.WantDocuments(1)
+	if b.Load().Values["user"] != "ada" {
+		t.Error("without a name: the session has ended")
+	}
 }
 
-// TestRenewCarriesMaxAge: another request's MaxAge comes along, and is not taken back by the
-// next save of the session.
-func TestRenewCarriesMaxAge(t *testing.T) {
+// TestRenewalMergesMaxAge: another request's MaxAge is merged, and the next save of the session
+// leaves it.
+func TestRenewalMergesMaxAge(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -323,8 +338,9 @@ func TestRenewCarriesMaxAge(t *testing.T) {
 	}
 }
 
-// TestLateOwner: an owner that is made of values from before is not made of stale ones.
-func TestLateOwner(t *testing.T) {
+// TestOwnerOfStaleValuesIsNotStored: a session from before there was an OwnerKey gets its owner from
+// what the database holds, also if another request has changed that meanwhile.
+func TestOwnerOfStaleValuesIsNotStored(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"save", "renew"} {
 		f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
@@ -348,8 +364,8 @@ func TestLateOwner(t *testing.T) {
 	}
 }
 
-// TestRenewalKeepsItsChange: what a renewal itself changes, it still does if another request
-// changes the key in the same way, and then a third in another, all before the renewal
+// TestRenewalKeepsItsChange: a renewal's own change of a key wins over that of other requests, also
+// if one changes the key in the same way, and then another one in another way, all before the renewal
 // is done.
 func TestRenewalKeepsItsChange(t *testing.T) {
 	t.Parallel()
@@ -367,8 +383,8 @@ func TestRenewalKeepsItsChange(t *testing.T) {
 		}
 		third := bson.D{{Key: "$set", Value: bson.D{{Key: "values.a", Value: 9}, {Key: "values.b", Value: 9}}}}
 
-		// Both come from another process, before the renewal marks the old document,
-		// and before it has brought the first of them into the new one.
+		// Both come from another process: before the renewal decides, and before it has
+		// merged the first of them into the new document.
 		seen, marks, brings := make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 		f.Wire.On("update", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: marks})
 		done := make(chan error, 1)
@@ -406,7 +422,7 @@ func TestRenewalKeepsItsChange(t *testing.T) {
 	}
 }
 
-// TestRenewalKeepsItsOwner: a login by renewal stays that user's session, whoever else
+// TestRenewalKeepsItsOwner: a renewal that logs a user in stays that user's session, whoever else
 // logs in meanwhile.
 func TestRenewalKeepsItsOwner(t *testing.T) {
 	t.Parallel()
@@ -440,10 +456,9 @@ func TestRenewalKeepsItsOwner(t *testing.T) {
 	}
 }
 
-// Histories that the model taught: each is what one of its failures shrank to, over the store as
-// it was, or with a mistake made on purpose.
+// Histories that the model has found: each is what a failure shrank to.
 
-// TestRenewalLearnsMaxAge: another request has chosen "remember me"; the cookie of a renewal says
+// TestRenewalLearnsMaxAge: another request has chosen "remember me". The cookie of a renewal says
 // so too, or the visitor would be forgotten with the browser's end.
 func TestRenewalLearnsMaxAge(t *testing.T) {
 	t.Parallel()
@@ -464,7 +479,7 @@ func TestRenewalLearnsMaxAge(t *testing.T) {
 	}
 }
 
-// TestRenewalLearnsOwner: another request has taken the user out of the session, or put one in; the
+// TestRenewalLearnsOwner: another request has removed the user from the session, or set one. The
 // renewed session is nobody else's.
 func TestRenewalLearnsOwner(t *testing.T) {
 	t.Parallel()
@@ -492,8 +507,8 @@ func TestRenewalLearnsOwner(t *testing.T) {
 	}
 }
 
-// TestRenewalCarriesDeletion: what another request has deleted does not come back under the new ID.
-func TestRenewalCarriesDeletion(t *testing.T) {
+// TestRenewalMergesDeletions: what another request has deleted does not come back under the new ID.
+func TestRenewalMergesDeletions(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -508,9 +523,9 @@ func TestRenewalCarriesDeletion(t *testing.T) {
 	}
 }
 
-// TestLogoutThenFailingRenewal: a renewal that cannot tell whether the session is still there
-// does not bring it back.
-func TestLogoutThenFailingRenewal(t *testing.T) {
+// TestFailingRenewalDoesNotUndoALogout: not even one that does not learn whether the session still
+// exists.
+func TestFailingRenewalDoesNotUndoALogout(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"update", "delete"} {
 		for _, kind := range []int{storetest.Refuse, storetest.LoseAnswer} {
@@ -532,9 +547,8 @@ func TestLogoutThenFailingRenewal(t *testing.T) {
 	}
 }
 
-// TestPendingLogoutAndRenewal: a logout whose deletion has yet to succeed is not undone by
-// a renewal that was under way.
-func TestPendingLogoutAndRenewal(t *testing.T) {
+// TestRenewalDoesNotUndoAPendingLogout: one whose deletion has yet to succeed.
+func TestRenewalDoesNotUndoAPendingLogout(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.Timeout = 10 * time.Second })
 	b := f.Browser().Login()
@@ -555,17 +569,17 @@ func TestPendingLogoutAndRenewal(t *testing.T) {
 	if err := <-done; !errors.Is(err, mongostore.ErrGone) {
 		t.Errorf("the renewal: %v", err)
 	}
-	storetest.Eventually(t, "nothing is left", func() bool { return len(f.Documents()) == 0 })
+	storetest.Eventually(t, "no session is left", func() bool { return len(f.Live()) == 0 })
 	if !renewer.Load().IsNew {
 		t.Error("the session is back")
 	}
 }
 
-// TestRenewalAnswersLost: of the steps of a renewal any one's answer may be lost; what
-// is reported is true, and one document is left.
-func TestRenewalAnswersLost(t *testing.T) {
+// TestRenewalReportsTheTruthWithoutAResponse: of each of its commands the response may be lost. What
+// the renewal reports is true, and one session is left.
+func TestRenewalReportsTheTruthWithoutAResponse(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"insert", "update", "delete"} {
+	for _, command := range []string{"insert", "update"} {
 		f := storetest.Setup(t, impatient)
 		b := f.Browser().Login()
 		old := b.Clone()
@@ -578,18 +592,18 @@ func TestRenewalAnswersLost(t *testing.T) {
 		if works := !old.Load().IsNew; works == (err == nil) {
 			t.Errorf("%s: error %v, the old ID works: %t", command, err, works)
 		}
-		storetest.Eventually(t, "one document is left", func() bool { return len(f.Documents()) == 1 })
+		storetest.Eventually(t, "one session is left", func() bool { return len(f.Live()) == 1 })
 		if s := b.Load(); s.Values["user"] != "ada" {
 			t.Errorf("%s: the session is lost: %v", command, s.Values)
 		}
 	}
 }
 
-// TestMoves: of moves at once one wins, a logout is not undone by one, and a change made
-// meanwhile is carried over.
-func TestMoves(t *testing.T) {
+// TestTakingTheIDAwayRenews: a session whose ID the application has removed is saved as by Renew. Of
+// several such saves one wins, none undoes a logout, and a change made meanwhile is merged.
+func TestTakingTheIDAwayRenews(t *testing.T) {
 	t.Parallel()
-	t.Run("two at once", func(t *testing.T) {
+	t.Run("concurrently", func(t *testing.T) {
 		t.Parallel()
 		for range 10 {
 			f := storetest.Setup(t)
@@ -667,11 +681,11 @@ func TestMoves(t *testing.T) {
 		}
 		f.WantCommands()
 	})
-	for _, command := range []string{"insert", "delete"} {
+	for _, command := range []string{"insert", "update"} {
 		for what, r := range map[string]storetest.Rule{
-			"refused":     {Kind: storetest.Answer, Reply: storetest.Refusal(10107, "NotWritablePrimary"), Once: true},
-			"cut":         {Kind: storetest.Refuse, Once: true},
-			"answer lost": {Kind: storetest.LoseAnswer, Once: true},
+			"refused":       {Kind: storetest.Answer, Reply: storetest.Refusal(10107, "NotWritablePrimary"), Once: true},
+			"cut":           {Kind: storetest.Refuse, Once: true},
+			"response lost": {Kind: storetest.LoseAnswer, Once: true},
 		} {
 			t.Run(command+" "+what, func(t *testing.T) {
 				t.Parallel()
@@ -692,16 +706,14 @@ func TestMoves(t *testing.T) {
 				if s := b.Load(); s.Values["user"] != "ada" {
 					t.Errorf("after %v the session is %v", err, s.Values)
 				}
-				if command == "delete" {
-					storetest.Eventually(t, "the old document is removed", func() bool { return len(f.Documents()) == 1 })
-				}
+				storetest.Eventually(t, "one session is left", func() bool { return len(f.Live()) == 1 })
 			})
 		}
 	}
 }
 
-// TestFetchRenewed: a renewed session is found by its new ID only.
-func TestFetchRenewed(t *testing.T) {
+// TestRenewedSessionIsFetchedByItsNewIDOnly is about Fetch, which has no cookie to go by.
+func TestRenewedSessionIsFetchedByItsNewIDOnly(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -715,5 +727,483 @@ func TestFetchRenewed(t *testing.T) {
 	}
 	if s, err := f.Store.Fetch(t.Context(), storetest.Name, session.ID); err != nil || s.Values["user"] != "ada" {
 		t.Errorf("by the new ID: %v", err)
+	}
+}
+
+// TestRenewalIsTwoCommands: the insert, and the update that decides.
+func TestRenewalIsTwoCommands(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Visit(storetest.SetValue("user", "ada"))
+	session := b.Load()
+	f.Log.Reset()
+	b.MustRenew(session)
+	f.WantCommands("insert", "update")
+	b.WantIn("renewed")
+}
+
+// TestRenewedSessionLeavesATombstone: for an hour, without values, and it counts as no session.
+func TestRenewedSessionLeavesATombstone(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) {
+		c.OwnerKey = "user"
+		c.Describe = func(*http.Request) map[string]string { return map[string]string{"device": "phone"} }
+	})
+	b := f.Browser()
+	b.Visit(func(s *sessions.Session) {
+		s.Values["user"], s.Values["card"] = "ada", storetest.CardNumber
+		s.Options.MaxAge = 7200
+	})
+	session := b.Load()
+	oldID := session.ID
+	b.MustRenew(session)
+	var tombstone bson.Raw
+	for _, doc := range f.Documents() {
+		if doc.Lookup("_id").StringValue() == storetest.HashOf(oldID) {
+			tombstone = doc
+		}
+	}
+	if tombstone == nil {
+		t.Fatal("nothing under the old ID")
+	}
+	want := map[string]func(bson.RawValue) bool{
+		"_id":       func(v bson.RawValue) bool { return true },
+		"v":         func(v bson.RawValue) bool { return v.AsInt64() == 1 },
+		"name":      func(v bson.RawValue) bool { return v.StringValue() == storetest.Name },
+		"movedTo":   func(v bson.RawValue) bool { return v.StringValue() == storetest.HashOf(session.ID) },
+		"rev":       func(v bson.RawValue) bool { return v.Type == bson.TypeNull },
+		"values":    func(v bson.RawValue) bool { return len(v.Value) == 5 },
+		"createdAt": func(v bson.RawValue) bool { return v.Type == bson.TypeDateTime },
+		"seenAt":    func(v bson.RawValue) bool { return time.Since(v.Time()).Abs() < time.Minute },
+		"expiresAt": func(v bson.RawValue) bool { return (time.Until(v.Time()) - time.Hour).Abs() < time.Minute },
+	}
+	fields, err := tombstone.Elements()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range fields {
+		check := want[field.Key()]
+		delete(want, field.Key())
+		if check == nil || !check(field.Value()) {
+			t.Errorf("field %v", field)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("fields missing: %v", want)
+	}
+	if n, err := f.Store.Count(t.Context()); n != 1 || err != nil {
+		t.Errorf("Count: %d, %v", n, err)
+	}
+	if infos := storetest.SessionsOf(t, f.Store, "ada"); len(infos) != 1 || infos[0].Key != storetest.HashOf(session.ID) {
+		t.Errorf("listed: %v", infos)
+	}
+	if _, err := f.Store.Fetch(t.Context(), storetest.Name, oldID); !errors.Is(err, mongostore.ErrNotFound) {
+		t.Errorf("Fetch of the old ID: %v", err)
+	}
+}
+
+// TestRequestOfTheOldIDDoesNotReplaceTheRenewedCookie: a page that logs in sends other
+// requests with the old cookie, and a middleware saves the session of each.
+func TestRequestOfTheOldIDDoesNotReplaceTheRenewedCookie(t *testing.T) {
+	t.Parallel()
+	for what, change := range map[string]func(*sessions.Session){
+		"unchanged": storetest.Unchanged,
+		"changed":   storetest.SetValue("n", 1),
+		"flash":     func(s *sessions.Session) { s.AddFlash("hello") },
+		"MaxAge":    func(s *sessions.Session) { s.Options.MaxAge = 60 },
+	} {
+		for store, other := range map[string]bool{"same process": false, "another process": true} {
+			t.Run(what+", "+store, func(t *testing.T) {
+				t.Parallel()
+				f := storetest.Setup(t)
+				b := f.Browser()
+				b.Visit(storetest.SetValue("user", "ada"))
+				old := b.Clone()
+				if other {
+					old.Store = f.Another()
+				}
+				b.MustRenew(b.Load())
+				late := old.Load()
+				if !late.IsNew || len(late.Values) > 0 {
+					t.Fatalf("the old ID works: %v", late.Values)
+				}
+				change(late)
+				w, err := old.Save(late)
+				storetest.WantGone(t, "the late request", w, err)
+				f.WantLive(1)
+				b.WantIn("afterwards")
+				// A deliberate login is stored.
+				late = old.Load()
+				late.Values["user"] = "ada"
+				old.MustRenew(late)
+				old.WantIn("a login with the old cookie")
+				b.WantIn("after a login with the old cookie")
+			})
+		}
+	}
+}
+
+// TestOldTombstoneIsANewSession: later than 30 seconds after the renewal, a visitor
+// with the old cookie begins a new session, as one without a cookie does.
+func TestOldTombstoneIsANewSession(t *testing.T) {
+	t.Parallel()
+	for what, age := range map[string]time.Duration{"in time": 20 * time.Second, "late": 40 * time.Second} {
+		f := storetest.Setup(t)
+		b := f.Browser()
+		b.Visit(storetest.SetValue("user", "ada"))
+		old := b.Clone()
+		b.MustRenew(b.Load())
+		res, err := f.Coll.UpdateOne(t.Context(),
+			bson.D{{Key: "movedTo", Value: bson.D{{Key: "$exists", Value: true}}}}, storetest.SetDate("seenAt", time.Now().Add(-age)))
+		if err != nil || res.MatchedCount != 1 {
+			t.Fatalf("no tombstone: %v", err)
+		}
+		late := old.Load()
+		late.Values["n"] = 1
+		w, err := old.Save(late)
+		if what == "in time" {
+			storetest.WantGone(t, what, w, err)
+			continue
+		}
+		if err != nil || w.Header()["Set-Cookie"] == nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if s := old.Load(); s.Values["n"] != 1 {
+			t.Errorf("%s: values %v", what, s.Values)
+		}
+		b.WantIn(what)
+	}
+}
+
+// TestLoginFormSentTwice: both answers log in, whichever the browser keeps, and nothing
+// of the session from before is lost.
+func TestLoginFormSentTwice(t *testing.T) {
+	t.Parallel()
+	owners := func(c *mongostore.Config) { c.OwnerKey = "user" }
+	setupCart := func(t *testing.T) (f *storetest.Fixture, one, two *storetest.Browser) {
+		f = storetest.Setup(t, owners)
+		one = f.Browser()
+		one.Visit(storetest.SetValue("cart", "tea"))
+		return f, one, one.Clone()
+	}
+	check := func(t *testing.T, f *storetest.Fixture, browsers ...*storetest.Browser) {
+		t.Helper()
+		ids := map[string]bool{}
+		for i, b := range browsers {
+			s := b.Load()
+			if s.Values["user"] != "ada" || s.Values["cart"] != "tea" {
+				t.Errorf("login %d: %v", i+1, s.Values)
+			}
+			ids[s.ID] = true
+		}
+		if len(ids) != len(browsers) {
+			t.Errorf("%d sessions of %d logins", len(ids), len(browsers))
+		}
+		if n, err := f.Store.RevokeAll(t.Context(), "ada"); n != int64(len(browsers)) || err != nil {
+			t.Errorf("RevokeAll: %d, %v", n, err)
+		}
+	}
+	t.Run("both loaded before", func(t *testing.T) {
+		t.Parallel()
+		f, one, two := setupCart(t)
+		three := one.Clone()
+		old := one.Clone()
+		first, second, third := one.Load(), two.Load(), three.Load()
+		for _, s := range []*sessions.Session{first, second, third} {
+			s.Values["user"] = "ada"
+		}
+		one.MustRenew(first)
+		two.MustRenew(second)
+		three.MustRenew(third)
+		if !old.Load().IsNew {
+			t.Error("the old ID works")
+		}
+		check(t, f, one, two, three)
+	})
+	t.Run("concurrently", func(t *testing.T) {
+		t.Parallel()
+		f, one, two := setupCart(t)
+		first, second := one.Load(), two.Load()
+		var wg sync.WaitGroup
+		for b, s := range map[*storetest.Browser]*sessions.Session{one: first, two: second} {
+			s.Values["user"] = "ada"
+			wg.Go(func() {
+				if _, err := b.Renew(s); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		check(t, f, one, two)
+	})
+	t.Run("already logged in", func(t *testing.T) {
+		t.Parallel()
+		f, one, _ := setupCart(t)
+		one.Visit(storetest.SetValue("user", "ada"))
+		two := one.Clone()
+		first, second := one.Load(), two.Load()
+		first.Values["user"], second.Values["user"] = "ada", "ada"
+		one.MustRenew(first)
+		two.MustRenew(second)
+		check(t, f, one, two)
+	})
+	t.Run("another owner", func(t *testing.T) {
+		t.Parallel()
+		_, one, two := setupCart(t)
+		first, second := one.Load(), two.Load()
+		first.Values["user"], second.Values["user"] = "ada", "bob"
+		one.MustRenew(first)
+		w, err := two.Renew(second)
+		storetest.WantGone(t, "bob", w, err)
+		one.WantIn("ada")
+	})
+	t.Run("no owner", func(t *testing.T) {
+		t.Parallel()
+		_, one, two := setupCart(t)
+		first, second := one.Load(), two.Load()
+		one.MustRenew(first)
+		w, err := two.Renew(second)
+		storetest.WantGone(t, "nobody", w, err)
+	})
+	t.Run("no OwnerKey", func(t *testing.T) {
+		t.Parallel()
+		f := storetest.Setup(t)
+		one := f.Browser()
+		one.Visit(storetest.SetValue("cart", "tea"))
+		two := one.Clone()
+		first, second := one.Load(), two.Load()
+		first.Values["user"], second.Values["user"] = "ada", "ada"
+		one.MustRenew(first)
+		w, err := two.Renew(second)
+		storetest.WantGone(t, "no OwnerKey", w, err)
+	})
+	t.Run("after a logout", func(t *testing.T) {
+		t.Parallel()
+		f, one, two := setupCart(t)
+		first, second := one.Load(), two.Load()
+		first.Values["user"], second.Values["user"] = "ada", "ada"
+		one.MustRenew(first)
+		one.Visit(func(s *sessions.Session) { s.Options.MaxAge = -1 })
+		w, err := two.Renew(second)
+		storetest.WantGone(t, "logged out", w, err)
+		f.WantLive(0)
+	})
+}
+
+// TestUndecidedRenewalKeepsTheUserLoggedIn: when the update that decides has no response,
+// and the database then cannot be asked, the new cookie is sent with the error.
+func TestUndecidedRenewalKeepsTheUserLoggedIn(t *testing.T) {
+	t.Parallel()
+	for what, fault := range map[string]storetest.Rule{
+		"carried out":     {Kind: storetest.LoseAnswer, Once: true, Away: true},
+		"not carried out": {Kind: storetest.Refuse, Once: true, Away: true},
+	} {
+		for _, process := range []string{"same process", "another process"} {
+			t.Run(what+", "+process, func(t *testing.T) {
+				t.Parallel()
+				f := storetest.Setup(t)
+				f.Store = f.OpenWith(time.Second)
+				b := f.Browser()
+				b.Visit(storetest.SetValue("cart", "tea"))
+				old := b.Clone()
+				session := b.Load()
+				session.Values["user"] = "ada"
+				f.Wire.On("update", fault)
+				w, err := b.Renew(session)
+				if !errors.Is(err, mongostore.ErrUnavailable) {
+					t.Errorf("error: %v", err)
+				}
+				if cookies := w.Result().Cookies(); len(cookies) != 1 || cookies[0].Value == "" || b.Cookies[storetest.Name] == old.Cookies[storetest.Name] {
+					t.Errorf("cookies: %v", cookies)
+				}
+				f.Wire.Heal()
+				eventuallyReachable(f)
+				old.Store, b.Store = f.Another(), f.Store
+				if process == "another process" {
+					b.Store = f.Another()
+				}
+				if s := b.Load(); s.IsNew || s.Values["user"] != "ada" || s.Values["cart"] != "tea" {
+					t.Errorf("the new ID: new %t, %v", s.IsNew, s.Values)
+				}
+				old.WantOut("the old ID, once the new one was presented")
+				b.Visit(storetest.SetValue("n", 1))
+				if s := b.Load(); s.Values["n"] != 1 || s.Values["user"] != "ada" {
+					t.Errorf("later: %v", s.Values)
+				}
+				f.WantLive(1)
+				if v := f.Document().Lookup("from"); v.Type != 0 {
+					t.Error("from is still there")
+				}
+			})
+		}
+		t.Run(what+", the response is lost as well", func(t *testing.T) {
+			t.Parallel()
+			if what == "carried out" {
+				t.Skip("the tombstone is there: the old ID has ended")
+			}
+			f := storetest.Setup(t)
+			f.Store = f.OpenWith(time.Second)
+			b := f.Browser()
+			b.Visit(storetest.SetValue("user", "ada"))
+			old := b.Clone()
+			session := b.Load()
+			f.Wire.On("update", fault)
+			if err := f.Store.Renew(b.Request(), httptest.NewRecorder(), session); !errors.Is(err, mongostore.ErrUnavailable) {
+				t.Errorf("error: %v", err)
+			}
+			f.Wire.Heal()
+			eventuallyReachable(f)
+			old.WantIn("the old ID, as long as nobody presents the new one")
+		})
+	}
+}
+
+// eventuallyReachable waits until the store reaches the server again.
+func eventuallyReachable(f *storetest.Fixture) {
+	f.T.Helper()
+	storetest.Eventually(f.T, "the server is reached", func() bool {
+		_, err := f.Store.Count(f.T.Context())
+		return err == nil
+	})
+}
+
+// TestUndecidedRenewalOnAReplicaSet: the same where the member that takes writes is
+// gone after it has carried the update out, or has not.
+func TestUndecidedRenewalOnAReplicaSet(t *testing.T) {
+	t.Parallel()
+	shutdown := bson.E{Key: "writeConcernError", Value: bson.D{
+		{Key: "code", Value: 91}, {Key: "codeName", Value: "ShutdownInProgress"}, {Key: "errmsg", Value: "shutting down"},
+	}}
+	for what, l := range map[string]storetest.Line{
+		"write concern error 91": {Apply: true, Reply: bson.D{shutdown, storetest.Retryable}, Steps: true},
+		"10107":                  {Reply: storetest.NotPrimary, Steps: true},
+		"10107 after the update": {Apply: true, Cut: true, Steps: true, Then: &storetest.Line{Reply: storetest.NotPrimary}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f, s := storetest.SetupScripted(t, "rs")
+			f.Store = f.OpenWith(2 * time.Second)
+			b := f.Browser()
+			b.Visit(storetest.SetValue("user", "ada"))
+			old := b.Clone()
+			session := b.Load()
+			s.On("update", l)
+			w, err := b.Renew(session)
+			if err == nil {
+				t.Fatal("the renewal was decided")
+			}
+			if !errors.Is(err, mongostore.ErrUnavailable) {
+				t.Errorf("error: %v", err)
+			}
+			if len(w.Result().Cookies()) != 1 {
+				t.Errorf("cookies: %q", w.Header()["Set-Cookie"])
+			}
+			s.Heal()
+			eventuallyReachable(f)
+			b.WantIn("afterwards")
+			old.WantOut("the old ID")
+		})
+	}
+}
+
+// TestRenewalThatFailedLeavesTheOldID: where nothing of the renewal has been carried
+// out and the database says so, the session goes on as before.
+func TestRenewalThatFailedLeavesTheOldID(t *testing.T) {
+	t.Parallel()
+	for what, command := range map[string]string{"insert": "insert", "update": "update"} {
+		f := storetest.Setup(t)
+		f.Store = f.OpenWith(5 * time.Second)
+		b := f.Browser()
+		b.Visit(storetest.SetValue("user", "ada"))
+		session := b.Load()
+		f.Wire.On(command, storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
+		w, err := b.Renew(session)
+		if !errors.Is(err, mongostore.ErrUnavailable) {
+			t.Errorf("%s: %v", what, err)
+		}
+		storetest.WantNoCookie(t, what, w)
+		f.Wire.Heal()
+		b.WantIn(what)
+		storetest.Eventually(t, "one session is left", func() bool { return len(f.Live()) == 1 })
+	}
+}
+
+// TestFetchWithAForgedSuffixEndsNoOtherSession: an ID that is passed to Fetch is not signed, and
+// may name the key of another visitor's session as the one that it was renewed from.
+func TestFetchWithAForgedSuffixEndsNoOtherSession(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	victim := f.Browser().Login()
+	key, err := f.Store.Key(victim.Load())
+	if err != nil {
+		t.Fatal(err)
+	}
+	attacker := f.Browser()
+	attacker.Do(storetest.SetValue("user", "eve"))
+	if _, err := f.Store.Fetch(t.Context(), storetest.Name, attacker.CookieID()+"."+key); err != nil {
+		t.Error(err)
+	}
+	victim.WantIn("after a forged ID was fetched")
+}
+
+// TestRevocationFollowsManyRenewals: each leaves a tombstone for an hour, and some applications
+// renew at every request.
+func TestRevocationFollowsManyRenewals(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	key, err := f.Store.Key(b.Load())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 17 {
+		b.MustRenew(b.Load())
+	}
+	if err := f.Store.Revoke(t.Context(), key); err != nil {
+		t.Error(err)
+	}
+	b.WantOut("after the revocation")
+}
+
+// TestRepeatedRenewalEndsTheOldID: a renewal that is repeated after ErrUnavailable returns nil
+// only when the ID before the first attempt has ended too.
+func TestRepeatedRenewalEndsTheOldID(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	f.Store = f.OpenWith(time.Second)
+	b := f.Browser()
+	b.Visit(storetest.SetValue("user", "ada"))
+	old := b.Clone()
+	session := b.Load()
+	f.Wire.On("update", storetest.Rule{Kind: storetest.Refuse, Once: true, Away: true})
+	if _, err := b.Renew(session); !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	f.Wire.Heal()
+	eventuallyReachable(f)
+	b.MustRenew(session)
+	old.WantOut("the old ID after a renewal that returned nil")
+}
+
+// TestPersistReportsAnUndecidedRenewal: the old ID may still work.
+func TestPersistReportsAnUndecidedRenewal(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	f.Store = f.OpenWith(time.Second)
+	b := f.Browser()
+	b.Visit(storetest.SetValue("user", "ada"))
+	old := b.Clone()
+	session := b.Load()
+	session.ID = ""
+	f.Wire.On("update", storetest.Rule{Kind: storetest.Refuse, Once: true, Away: true})
+	err := f.Store.Persist(t.Context(), session)
+	f.Wire.Heal()
+	eventuallyReachable(f)
+	if s := old.Load(); err == nil && !s.IsNew {
+		t.Error("Persist returned nil while the old ID works")
+	}
+	if !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Errorf("error: %v", err)
 	}
 }

@@ -8,302 +8,478 @@ import (
 	"time"
 
 	"github.com/gorilla/sessions"
+
+	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
-// Persist stores a session as [Store.Save] does, without a cookie: a new
-// session gets its ID, a stored one keeps it. A negative Options.MaxAge removes
-// it, as [Store.Remove] does. [Config.SkipEmpty] and [Config.Describe], which are about
-// requests, do not apply. The errors are those of Save.
-func (s *Store) Persist(ctx context.Context, session *sessions.Session) error {
-	if session == nil {
-		return errors.New("mongostore: save session: session is nil")
-	}
-	own := s.optionsOf(session)
-	if own.MaxAge < 0 {
-		return s.Remove(ctx, session)
-	}
-	st := s.states.of(session)
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	switch {
-	case st.err != nil:
-		return st.err
-	case !validName(session.Name()):
-		return fmt.Errorf("mongostore: save session: %q cannot be the name of a cookie", session.Name())
-	}
-	q := saving{session: session, st: st, own: own}
-	err := s.plan(&q)
-	if err == nil {
-		err = s.write(ctx, &q)
-	}
-	return s.saved(ctx, &q, err)
-}
-
-// Save stores the session and then sets its cookie. It is to be called before the
-// response's body is written.
+// Save stores the session and then sets its cookie. It must be called before the response's
+// body is written.
 //
-// A new session is inserted; of a stored one, what changed is sent: the keys
-// whose values are not those that were loaded, or only the expiry, if
-// [Config.TouchInterval] has passed, or nothing. Changes that other requests
-// made to other keys meanwhile stay; of two changes to one key the later one
-// does, unless [Config.OnConflict] says otherwise. Values may be changed in
-// place, and Save be called again. An ID that the application put into the
-// session, or took from it, is replaced by a fresh one, as by [Store.Renew].
+// A new session is inserted. Of a stored one, Save sends the keys whose values have changed
+// since they were loaded. Changes that other requests have made to other keys stay. Of
+// two changes of one key the later one wins (see [Config.OnConflict]), except that edits of
+// lists are merged. Values may be changed in place, and Save may be called again.
 //
-// With a negative Options.MaxAge the document is deleted and the cookie
-// expires, also when the request was cancelled. If the database fails at it,
-// Save warns and returns nil, the session is gone for this store from then on,
-// and the deletion is repeated until it succeeds, or the store is closed or its
-// client disconnected, which is another warning.
+// The expiry moves at most once per [Config.TouchInterval], and when MaxAge or another cookie
+// attribute in session.Options has changed. The cookie is sent only then, and for new and
+// renewed sessions. An unchanged session whose expiry need not move sends nothing at all.
 //
-// The errors: [ErrGone] if the session was removed or has expired meanwhile,
-// [ErrConflict], [ErrTooLarge], [ErrUnavailable], also when the visitor has left and
-// the request's context ended, the error of the load if that had failed, and
-// others for what cannot be stored (a value that gob refuses, which the error
-// names) or made a cookie of, and for every write, a removal included, under the
-// write concern w: 0. On every error the cookie stays as it is.
+// A negative Options.MaxAge ends the session: the document is deleted and the cookie
+// expires, also if the request was cancelled. If the database fails, Save logs a warning
+// and returns nil, this store treats the session as ended, and the deletion is retried
+// until it succeeds, the store is closed, or its client is disconnected.
+//
+// An ID that the application has put into the session, or removed from it, is replaced by a
+// fresh one, as by [Store.Renew].
+//
+// The errors are [ErrGone] if the session has ended since it was loaded, [ErrConflict],
+// [ErrTooLarge], [ErrUnavailable] (also if the request's context has ended), the error of the load
+// if that failed, or an error for a value or a cookie that cannot be encoded, or for the
+// write concern w: 0. On an error no cookie is set.
 func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
-	return s.respond(r, w, session, false)
+	return s.respond(r, w, session, intentSave)
 }
 
-// respond saves the session, under a fresh ID if renew is set, and sets the cookie.
-func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *sessions.Session, renew bool) error {
+// Persist stores a session as [Store.Save] does, without HTTP. It is no user activity, so
+// it moves no expiry and leaves the session's MaxAge as it is. A new session is stored and
+// gets its ID. A negative Options.MaxAge ends the session, as [Store.Remove] does.
+// [Config.SkipEmpty] and [Config.Describe] do not apply. The errors are those of Save.
+func (s *Store) Persist(ctx context.Context, session *sessions.Session) error {
+	return s.store(ctx, session, intentPersist)
+}
+
+// Touch moves the expiry of a stored session if [Config.TouchInterval] has passed: user activity without
+// HTTP, such as a message on a web socket. It writes no values. The errors are those of
+// [Store.Save].
+func (s *Store) Touch(ctx context.Context, session *sessions.Session) error {
+	return s.store(ctx, session, intentTouch)
+}
+
+// intent is what the application wants of a save.
+type intent int
+
+const (
+	intentSave intent = iota
+	intentRenew
+	intentPersist
+	intentTouch
+)
+
+// op is what a save does in the database.
+type op int
+
+const (
+	opNone op = iota
+	opInsert
+	opUpdate
+	opRenew
+)
+
+// plan is everything that a save will do. It is not changed after it was made.
+type plan struct {
+	op       op
+	now      time.Time
+	id       string           // of the session after the save
+	base     record           // the document, as this session has seen it
+	next     record           // the document after the save
+	change   change           // of the values, from base to next
+	merged   []field          // of next, if they are other than in the session: lists that others have edited
+	newAge   bool             // the session's own MaxAge is written
+	newOwner bool             // the owner is written
+	touch    bool             // the expiry moves, and the cookie is sent
+	correct  bool             // the times are set, not raised
+	guards   guards           // of an update
+	options  sessions.Options // of the session after the save
+	doubts   doubts           // of earlier saves
+	origin   *origin          // of a session that is to be migrated
+
+	renewedTo string // of a session that another request has renewed a moment ago
+}
+
+// empty reports whether there is nothing to write.
+func (p *plan) empty() bool { return p.change.empty() && !p.touch && !p.newOwner }
+
+// respond saves the session for a request and sets the cookie.
+func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *sessions.Session, in intent) (err error) {
 	if r == nil || w == nil || session == nil {
 		return errors.New("mongostore: save session: request, response or session is nil")
 	}
+	if w.Header() == nil {
+		return errors.New("mongostore: save session: the response's header is nil")
+	}
 	st := s.states.of(session)
+	details := s.describe(r, session, st, in)
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	defer func() { st.failed = err != nil }()
 
-	own := s.optionsOf(session)
-	if own.MaxAge < 0 {
-		if err := s.destroy(r.Context(), w, session, st, own); err != nil {
-			return fmt.Errorf("mongostore: remove session: %w", err)
+	ctx := r.Context()
+	if o := s.optionsOf(session, st); o.MaxAge < 0 {
+		if err := s.adoptCookies(r, session, st); err != nil {
+			return err
 		}
-		return nil
+		return s.logout(ctx, w, session, st, &o)
 	}
-	if st.err != nil {
+	if err := s.adopt(ctx, session, st); err != nil {
+		return err
+	}
+	if st.err != nil && !(st.renewable && in == intentRenew) {
 		if errors.Is(st.err, ErrGone) {
-			st.withdraw(w)
+			st.withdrawCookie(w)
 		}
 		return st.err
 	}
 	if s.cfg.SkipEmpty && len(session.Values) == 0 && !st.stored && st.origin == nil {
 		return nil
 	}
-	q := saving{session: session, st: st, own: own, request: r, renew: renew}
-	err := s.saveWithCookie(r.Context(), w, &q)
-	if errors.Is(err, ErrGone) {
-		st.withdraw(w)
-	}
-	return s.saved(r.Context(), &q, err)
-}
-
-func (s *Store) saveWithCookie(ctx context.Context, w http.ResponseWriter, q *saving) error {
-	if err := s.plan(q); err != nil {
-		return err
-	}
-	// Before the database is touched, so that nothing is stored without a cookie.
-	cookie, err := s.signedCookie(q)
+	res, cookie, err := s.saveWithCookie(ctx, session, st, in, details)
 	if err != nil {
-		return err
-	}
-	if err := s.write(ctx, q); err != nil {
-		return err
-	}
-	if q.own.MaxAge != cookie.MaxAge { // it came in from another request
-		cookie = sessions.NewCookie(cookie.Name, cookie.Value, q.own)
-	}
-	q.st.cookie, q.st.left = setCookie(w, cookie, q.st.cookie), false
-	return nil
-}
-
-// saved is the end of every save.
-func (s *Store) saved(ctx context.Context, q *saving, err error) error {
-	if err != nil {
-		err = fmt.Errorf("mongostore: save session: %w", err)
 		if errors.Is(err, ErrGone) {
-			q.st.err = err
+			st.withdrawCookie(w)
 		}
 		return err
 	}
-	_ = s.removeOld(ctx, q.st)
-	s.cleanUp(ctx, s.lifetime(q.own.MaxAge))
-	return nil
-}
-
-// optionsOf returns the session's options, or the store's if it has none.
-func (s *Store) optionsOf(session *sessions.Session) *sessions.Options {
-	if session.Options == nil {
-		return s.options()
-	}
-	return session.Options
-}
-
-// saving is a save under way.
-type saving struct {
-	session *sessions.Session
-	st      *state
-	own     *sessions.Options
-	request *http.Request // nil if there is none
-	renew   bool
-
-	// By plan:
-	id     string // to be saved under
-	moves  bool   // away from another ID
-	change diff
-	next   record // what the document is to hold
-}
-
-// plan finds out what there is to do, and everything that is wrong with the session.
-func (s *Store) plan(q *saving) (err error) {
-	st := q.st
-	if !st.stored && q.session.ID != "" && q.renew {
-		return errors.New("the session is not one that this store has loaded")
-	}
-	if q.change, err = st.record.diff(q.session.Values, s.cfg.MaxSize); err != nil {
-		return err
-	}
-	q.id = st.id
-	key := st.record.key
-	q.moves = st.stored && (q.renew || q.session.ID != st.id)
-	if !st.stored || q.moves {
-		q.id = newID()
-		key = keyOf(q.id)
-	}
-	now := time.Now().UTC().Truncate(time.Millisecond) // as exact as a BSON date
-	q.next = record{
-		key:       key,
-		name:      q.session.Name(),
-		fields:    q.change.fields,
-		strays:    q.change.strays,
-		details:   st.record.details,
-		rev:       st.record.rev,
-		createdAt: st.record.createdAt,
-		seenAt:    now,
-	}
-	if !st.stored {
-		q.next.createdAt = now
-	}
-	q.next.expiresAt = s.expiry(q.next.createdAt, now, q.own.MaxAge)
-	if q.own.MaxAge != s.options().MaxAge {
-		own := q.own.MaxAge
-		q.next.maxAge = &own
-	}
-	if !st.stored || !q.change.empty() || !equalAge(q.next.maxAge, st.record.maxAge) {
-		q.next.rev++
-	}
-	q.next.owner, err = s.ownerOf(q.session.Values)
-	return err
-}
-
-// write brings the database up to date, and the session to the ID that it is stored under.
-func (s *Store) write(ctx context.Context, q *saving) (err error) {
-	switch {
-	case !q.st.stored:
-		err = s.insert(ctx, q)
-	case q.moves:
-		err = s.move(ctx, q)
-	default:
-		err = s.update(ctx, q)
-	}
-	if err == nil {
-		q.session.ID = q.st.id
-	}
-	return err
-}
-
-// describe puts into the record what Config.Describe tells of the request.
-func (s *Store) describe(q *saving) {
-	if s.cfg.Describe != nil && q.request != nil {
-		q.next.details = encodeDetails(s.cfg.Describe(q.request))
-	}
-}
-
-// insert makes the document of a new session. It is never an upsert: that would
-// bring a removed session back.
-func (s *Store) insert(ctx context.Context, q *saving) error {
-	s.describe(q)
-	err := s.insertDocument(ctx, q.next.document(&s.seals))
-	if errors.Is(err, ErrUnavailable) && !refusedWrite(err) {
-		// Perhaps it was carried out, and only the answer lost. The next attempt
-		// takes another ID: this insert may still be on its way, and must not
-		// bring back what a logout has removed by then.
-		s.repeatRemoval(ctx, q.next.key, false)
-	}
-	if err != nil {
-		return err
-	}
-	q.st.settle(q.id, q.next)
-	return nil
-}
-
-// update brings the document of a stored session up to date, if there is anything to send.
-func (s *Store) update(ctx context.Context, q *saving) error {
-	st, next, now := q.st, &q.next, q.next.seenAt
-	if s.removals.pending(next.key) || !next.expiresAt.After(now) {
-		return ErrGone
-	}
-	due := now.Sub(st.record.seenAt) >= s.touchInterval(q.own.MaxAge)
-	alive := s.aliveAt(&st.record, now)
-	if q.change.empty() && next.sameMeta(&st.record) && !due && alive {
+	if res == nil { // nothing had to be written
 		return nil
 	}
-	s.describe(q)
-	// Expiry moves forward, so a session that was loaded a moment ago and had not
-	// expired needs no condition beside its _id, which is the server's shortest
-	// path. Only another request that has given it a shorter life can have ended
-	// it; a session that was held for longer is checked for that.
-	var c condition
-	checked := !alive || now.Sub(st.readAt) >= min(s.cfg.TouchInterval, time.Second)
-	if checked {
-		c = s.aliveIf(&st.record, now)
+	if cookie != nil {
+		st.setCookie(w, cookie)
+		st.resend = false
 	}
-	rejects := s.cfg.OnConflict == Reject && !q.change.empty()
-	// The owner of a session from before there was an OwnerKey is made of its values,
-	// which another request may have changed since.
-	late := !next.owner.equal(st.record.owner) && !changed(next.index(), st.record.index(), s.cfg.OwnerKey)
-	if rejects || late {
-		c.rev = st.record.rev
+	_ = s.removeOld(ctx, w, st, res.plan.options)
+	s.cleanUp(ctx, s.lifetimes.idle(res.plan.options.MaxAge))
+	if res.undecided != nil {
+		return fmt.Errorf("mongostore: renew session: %w", res.undecided)
 	}
-	ctx, cancel := s.limit(ctx)
-	defer cancel()
-	update := next.update(&st.record, &q.change, &s.seals)
-	for {
-		matched, err := s.updateDocument(ctx, c.filter(next.key), update)
-		if err != nil {
-			return err
-		}
-		if matched {
-			break
-		}
-		if c.rev == 0 && !checked {
-			return ErrGone
-		}
-		theirs, _, err := s.load(ctx, next.name, st.id)
-		if errors.Is(err, ErrNotFound) {
-			return ErrGone
-		}
-		if err != nil {
-			return err
-		}
-		if rejects && next.clashes(&st.record, &theirs) {
-			return ErrConflict
-		}
-		if late {
-			next.owner = theirs.owner
-			update = next.update(&st.record, &q.change, &s.seals)
-		}
-		if checked {
-			c = s.aliveIf(&theirs, now)
-		}
-		// The state keeps the rev of what this session has seen, so that a key
-		// which only they changed is a conflict if this session changes it next.
-		c.rev, next.rev = theirs.rev, st.record.rev
-	}
-	if !next.newLifetime(&st.record) && st.record.expiresAt.After(next.expiresAt) {
-		next.expiresAt = st.record.expiresAt
-	}
-	st.settle(st.id, *next)
 	return nil
+}
+
+// saveWithCookie saves the session and returns the cookie that is to be sent, if any.
+func (s *Store) saveWithCookie(ctx context.Context, session *sessions.Session, st *state, in intent, details *bsonval.Value) (*result, *http.Cookie, error) {
+	p, err := s.plan(session, st, in, details)
+	if err != nil {
+		return nil, nil, s.failed(st, err)
+	}
+	if p.op == opNone {
+		return nil, nil, nil
+	}
+	var cookie *http.Cookie
+	if p.touch { // before the database is touched, so that nothing is stored without a cookie
+		if cookie, err = s.signedCookie(session.Name(), p.id, &p.options); err != nil {
+			return nil, nil, s.failed(st, err)
+		}
+	}
+	res, err := s.write(ctx, p)
+	if err != nil {
+		return nil, nil, s.failed(st, err)
+	}
+	st.commit(session, res)
+	switch {
+	case cookie == nil:
+	case res.id != p.id:
+		cookie, err = s.signedCookie(session.Name(), res.id, &res.plan.options)
+	case res.plan.options != p.options:
+		cookie, err = newCookie(cookie.Name, cookie.Value, &res.plan.options)
+	}
+	return res, cookie, err
+}
+
+// store is respond without HTTP.
+func (s *Store) store(ctx context.Context, session *sessions.Session, in intent) error {
+	if session == nil {
+		return errors.New("mongostore: save session: session is nil")
+	}
+	st := s.states.of(session)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if o := s.optionsOf(session, st); o.MaxAge < 0 {
+		return s.remove(ctx, session, st)
+	}
+	if err := s.adopt(ctx, session, st); err != nil {
+		return err
+	}
+	if st.err != nil {
+		return st.err
+	}
+	p, err := s.plan(session, st, in, nil)
+	if err != nil {
+		return s.failed(st, err)
+	}
+	if p.op == opNone {
+		return nil
+	}
+	res, err := s.write(ctx, p)
+	if err != nil {
+		return s.failed(st, err)
+	}
+	st.commit(session, res)
+	st.resend = st.resend || p.op == opInsert || p.op == opRenew // the browser has no cookie of it yet
+	_ = s.removeOld(ctx, nil, st, res.plan.options)
+	s.cleanUp(ctx, s.lifetimes.idle(res.plan.options.MaxAge))
+	if res.undecided != nil {
+		return fmt.Errorf("mongostore: renew session: %w", res.undecided)
+	}
+	return nil
+}
+
+// failed records what an error means for later saves, and returns it wrapped.
+func (s *Store) failed(st *state, err error) error {
+	var doubtful *doubtfulError
+	switch {
+	case errors.Is(err, ErrGone):
+		return st.gone()
+	case errors.As(err, &doubtful):
+		st.doubts = st.doubts.add(doubtful.made, doubtful.sent)
+	}
+	return fmt.Errorf("mongostore: save session: %w", err)
+}
+
+// doubtfulError is the failure of an update that may have been carried out.
+type doubtfulError struct {
+	error
+	made *plan // from the session
+	sent *plan // after the changes of others
+}
+
+func (e *doubtfulError) Unwrap() error { return e.error }
+
+// plan decides what a save does, and finds what is wrong with the session. The details are
+// nil where they stay as they are.
+func (s *Store) plan(session *sessions.Session, st *state, in intent, details *bsonval.Value) (*plan, error) {
+	p := plan{now: now(), id: st.id, base: st.record, doubts: st.doubts, options: s.optionsOf(session, st), renewedTo: st.renewedTo}
+	if !st.stored && st.origin != nil {
+		p.origin, p.base = st.origin, st.origin.record
+	}
+	switch {
+	case in == intentTouch && !st.stored:
+		return nil, errors.New("session is not stored")
+	case p.origin != nil && in == intentRenew, st.stored && in != intentTouch && (in == intentRenew || session.ID != st.id):
+		p.op, p.id = opRenew, newID()
+	case p.origin != nil:
+		p.op, p.id = opInsert, p.origin.id
+	case !st.stored:
+		p.op, p.id = opInsert, newID()
+	default:
+		p.op = opUpdate
+	}
+	switch {
+	case in == intentPersist && st.stored:
+		p.options.MaxAge = st.given.MaxAge
+	case in == intentTouch: // a cookie attribute that has changed waits for Save
+		age := p.options.MaxAge
+		p.options = st.given
+		p.options.MaxAge = age
+	}
+	p.touch = p.op != opUpdate || s.touchDue(st, &p.options, in, p.now)
+
+	p.next.meta = p.base.meta
+	if p.next.name = session.Name(); p.op != opUpdate {
+		p.next.hash = hashID(p.id)
+	}
+	if p.op == opRenew {
+		p.next.migratedUntil = time.Time{} // the fresh ID is not that of the old cookie
+	}
+	var err error
+	if p.next.fields = p.base.fields; in != intentTouch {
+		if p.change, p.next.fields, err = s.codec.diff(&p.base, session.Values, st.doubts, s.cfg.MaxSize); err != nil {
+			return nil, err
+		}
+		if p.next.owner, err = s.ownerOf(session.Values, p.base.owner); err != nil {
+			return nil, err
+		}
+		p.newOwner = st.doubts.owner || !p.next.owner.Equal(p.base.owner)
+	}
+	if details != nil {
+		p.next.details = *details
+	}
+	s.planTimes(&p, st)
+	if p.op == opUpdate {
+		if p.empty() {
+			p.op = opNone
+		}
+		p.guards = s.guardsOf(&p, st)
+	}
+	if p.op != opUpdate || !p.change.empty() || p.newAge || p.newOwner {
+		p.next.rev = p.base.rev + 1
+	}
+	if p.touch && !p.next.expiresAt.After(p.now) {
+		return nil, ErrGone
+	}
+	return &p, nil
+}
+
+// planTimes completes the plan's times and MaxAge.
+func (s *Store) planTimes(p *plan, st *state) {
+	fresh := p.op == opInsert && p.origin == nil
+	if fresh || p.next.createdAt.IsZero() {
+		p.next.createdAt = p.now
+	}
+	newAge := st.stored && p.options.MaxAge != st.given.MaxAge
+	if newAge || p.base.maxAge != nil || !st.stored && p.options.MaxAge != s.options().MaxAge {
+		own := min(p.options.MaxAge, longestMaxAge)
+		p.next.maxAge = &own
+	}
+	p.newAge = p.touch && (p.doubts.age || !equalAge(p.base.maxAge, p.next.maxAge))
+	if p.touch {
+		p.next.seenAt = p.now
+		p.next.expiresAt = s.lifetimes.expiry(p.next.createdAt, p.now, p.options.MaxAge)
+	}
+	p.correct = st.correct || p.newAge
+}
+
+// guardsOf returns the conditions of the plan's update. A session that was loaded a moment
+// ago and has not expired needs none beside its _id: only another request that has
+// shortened its life can have ended it.
+func (s *Store) guardsOf(p *plan, st *state) guards {
+	var g guards
+	if !p.base.alive(p.now) || p.now.Sub(st.readAt) >= min(s.cfg.TouchInterval, time.Second) {
+		g.aliveAt = p.now
+	}
+	if p.touch {
+		g.stored = true
+		if !p.newAge { // which the expiry was computed from
+			g.sameAge, g.maxAge = true, p.base.maxAge
+		}
+	}
+	if s.merger.policy == ConflictReject && !p.change.empty() || s.lateOwner(p) || s.merger.editsLists(p) {
+		g.rev = p.base.rev
+	}
+	return g
+}
+
+// write carries the plan out.
+func (s *Store) write(ctx context.Context, p *plan) (*result, error) {
+	switch p.op {
+	case opInsert:
+		return s.insert(ctx, p)
+	case opRenew:
+		return s.renew(ctx, p)
+	default:
+		return s.update(ctx, p, nil)
+	}
+}
+
+// insert stores a new session. It is never an upsert, which would bring an ended session
+// back.
+func (s *Store) insert(ctx context.Context, p *plan) (*result, error) {
+	if s.removals.pending(p.next.hash) {
+		return nil, ErrGone
+	}
+	if p.renewedTo != "" {
+		renewed, err := s.renewedSession(ctx, p.renewedTo, p.now)
+		if err == nil && sameOwner(&p.next, renewed) {
+			p = s.mergeRenewal(p, &renewed.record)
+		}
+	}
+	err := s.insertDocument(ctx, s.codec.document(&p.next))
+	switch {
+	case err == nil:
+		return s.resultOf(p)
+	case p.origin != nil && hasCode(err, codeDuplicateKey):
+		return s.joinMigrated(ctx, p, err)
+	case p.origin != nil && !refusedWrite(err):
+		return nil, &doubtfulError{err, p, p}
+	case errors.Is(err, ErrUnavailable) && !refusedWrite(err):
+		// It may have been carried out. The next attempt uses another ID: this insert
+		// may still arrive, and must not bring back what a logout has ended by then.
+		s.discard(ctx, p.next.hash)
+	}
+	return nil, err
+}
+
+// update changes the document of a stored session. theirs is what others have made of it, if
+// that is known already.
+func (s *Store) update(ctx context.Context, p *plan, theirs *found) (*result, error) {
+	hash := p.next.hash
+	if s.removals.pending(hash) {
+		return nil, ErrGone
+	}
+	q := p
+	for attempt := range maxAttempts {
+		var err error
+		if theirs == nil && (attempt > 0 || !p.base.alive(p.now)) {
+			theirs, err = s.read(ctx, hash)
+			if errors.Is(err, ErrNotFound) || err == nil && !theirs.alive(p.now) {
+				err = ErrGone
+			}
+		}
+		if err == nil && theirs != nil {
+			q, err = s.rebase(p, theirs)
+			theirs = nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if q.empty() {
+			return s.resultOf(q)
+		}
+		matched, err := s.updateDocument(ctx, q.guards.filter(hash), s.codec.update(q))
+		switch {
+		case err != nil && !refusedWrite(err):
+			return nil, &doubtfulError{err, p, q}
+		case err != nil:
+			return nil, err
+		case matched:
+			return s.resultOf(q)
+		case q.guards.none():
+			return nil, ErrGone
+		}
+	}
+	return nil, fmt.Errorf("%w: %w", ErrUnavailable, errContended)
+}
+
+// rebase returns the plan for a document that others have changed meanwhile.
+func (s *Store) rebase(p *plan, theirs *found) (*plan, error) {
+	q := *p
+	if err := s.merger.conflict(p, &theirs.record); err != nil {
+		return nil, err
+	}
+	q.change, q.next.fields, q.merged = s.merger.rebase(p, &theirs.record)
+	if p.touch && !p.newAge {
+		q.base.maxAge, q.next.maxAge, q.guards.maxAge = theirs.maxAge, theirs.maxAge, theirs.maxAge
+		q.options.MaxAge = s.maxAgeOf(&theirs.meta)
+		q.next.expiresAt = s.lifetimes.expiry(theirs.createdAt, p.now, q.options.MaxAge)
+		if !q.next.expiresAt.After(p.now) {
+			return nil, ErrGone
+		}
+	}
+	if s.lateOwner(p) {
+		var err error
+		if q.next.owner, err = s.ownerOf(theirs.values, theirs.owner); err != nil {
+			return nil, err
+		}
+		q.newOwner = !q.next.owner.Equal(theirs.owner)
+	}
+	if p.guards.rev != 0 {
+		q.guards.rev = theirs.rev
+	}
+	return &q, nil
+}
+
+// joinMigrated saves the session onto the one that a concurrent request has made of the
+// old store's.
+func (s *Store) joinMigrated(ctx context.Context, p *plan, duplicate error) (*result, error) {
+	theirs, err := s.read(ctx, p.next.hash)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, duplicate // of another unique index
+	case err != nil:
+		return nil, err
+	case !theirs.alive(p.now):
+		return nil, ErrGone
+	}
+	q := *p
+	q.op = opUpdate
+	q.base.meta = theirs.meta
+	q.next.createdAt, q.next.migratedUntil = theirs.createdAt, theirs.migratedUntil
+	// The rev stays behind: this session has not seen what the others have stored, and a
+	// renewal must not take its own fields for all there are.
+	if equalAge(p.base.maxAge, p.next.maxAge) {
+		q.next.maxAge = theirs.maxAge
+	}
+	q.newAge = !equalAge(q.base.maxAge, q.next.maxAge)
+	q.newOwner = !q.base.owner.Equal(q.next.owner)
+	q.correct = q.newAge
+	q.guards = guards{stored: true, rev: theirs.rev}
+	return s.update(ctx, &q, theirs)
 }

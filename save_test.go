@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -70,7 +72,7 @@ func TestSaving(t *testing.T) {
 				}
 				q.session.Values["b"] = 2
 			},
-			commands: []string{"update"}, cookie: sameCookie, docs: 1,
+			commands: []string{"update"}, cookie: noCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
 				if s := q.b.Load(); s.Values["a"] != 1 || s.Values["b"] != 2 {
 					t.Errorf("values: %v", s.Values)
@@ -80,7 +82,7 @@ func TestSaving(t *testing.T) {
 		{
 			name:     "unchanged, not due for a touch",
 			prepare:  func(_ *testing.T, q *request) { q.session = q.b.Login().Load() },
-			commands: nil, cookie: sameCookie, docs: 1,
+			commands: nil, cookie: noCookie, docs: 1,
 		},
 		{
 			name:   "unchanged, due",
@@ -103,14 +105,15 @@ func TestSaving(t *testing.T) {
 			},
 		},
 		{
-			name: "changed",
+			name: "changed, not due for a touch",
 			prepare: func(_ *testing.T, q *request) {
 				q.b.Do(func(s *sessions.Session) { s.Values["gone"], s.Values["kept"], s.Values["new"] = 1, 2, 3 })
+				q.f.Edit(storetest.SetDate("expiresAt", time.Now().Add(time.Hour)))
 				q.session = q.b.Load()
 				delete(q.session.Values, "gone")
 				q.session.Values["new"] = "other"
 			},
-			commands: []string{"update"}, cookie: sameCookie, docs: 1,
+			commands: []string{"update"}, cookie: noCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
 				doc := q.f.Document()
 				want := bson.D{{Key: "kept", Value: int32(2)}, {Key: "new", Value: "other"}}
@@ -120,8 +123,35 @@ func TestSaving(t *testing.T) {
 				if rev := doc.Lookup("rev").AsInt64(); rev != 2 {
 					t.Errorf("rev is %d, want 2", rev)
 				}
+				storetest.WantTime(t, doc, "expiresAt", time.Now().Add(time.Hour)) // as it was
+			},
+		},
+		{
+			name: "changed, due",
+			prepare: func(_ *testing.T, q *request) {
+				q.b.Login()
+				q.f.Age(time.Hour)
+				q.session = q.b.Load()
+				q.session.Values["a"] = 1
+			},
+			commands: []string{"update"}, cookie: sameCookie, docs: 1,
+			check: func(t *testing.T, q *request) {
+				doc := q.f.Document()
+				if v, rev := doc.Lookup("values", "a").AsInt64(), doc.Lookup("rev").AsInt64(); v != 1 || rev != 2 {
+					t.Errorf("a is %d, rev is %d", v, rev)
+				}
+				storetest.WantTime(t, doc, "createdAt", time.Now().Add(-time.Hour))
+				storetest.WantTime(t, doc, "seenAt", time.Now())
 				storetest.WantTime(t, doc, "expiresAt", time.Now().Add(30*24*time.Hour))
 			},
+		},
+		{
+			name: "given a cookie attribute, not due for a touch",
+			prepare: func(_ *testing.T, q *request) {
+				q.session = q.b.Login().Load()
+				q.session.Options.SameSite = http.SameSiteStrictMode
+			},
+			commands: []string{"update"}, cookie: sameCookie, docs: 1,
 		},
 		{
 			name: "removed meanwhile",
@@ -154,7 +184,7 @@ func TestSaving(t *testing.T) {
 				storetest.Eventually(q.f.T, "the session has expired", func() bool { return time.Now().After(expiry) })
 				q.session.Values["late"] = true
 			},
-			err: mongostore.ErrGone, commands: []string{"update", "find"}, cookie: noCookie, docs: 1,
+			err: mongostore.ErrGone, commands: []string{"find"}, cookie: noCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
 				if s := q.b.Load(); !s.IsNew {
 					t.Error("the session has come back")
@@ -169,7 +199,7 @@ func TestSaving(t *testing.T) {
 				expiry := q.f.Document().Lookup("expiresAt").Time()
 				storetest.Eventually(q.f.T, "the session has expired", func() bool { return time.Now().After(expiry) })
 			},
-			err: mongostore.ErrGone, commands: []string{"update", "find"}, cookie: noCookie, docs: 1,
+			err: mongostore.ErrGone, commands: []string{"find"}, cookie: noCookie, docs: 1,
 		},
 		{
 			name: "expired as loaded, but prolonged by another request",
@@ -185,7 +215,7 @@ func TestSaving(t *testing.T) {
 				storetest.Eventually(t, "the first expiry has passed", func() bool { return time.Now().After(expiry) })
 				q.session.Values["late"] = true
 			},
-			commands: []string{"update", "find", "update"}, cookie: sameCookie, docs: 1,
+			commands: []string{"find", "update"}, cookie: sameCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
 				storetest.WantTime(t, q.f.Document(), "expiresAt", time.Now().Add(time.Hour))
 			},
@@ -295,6 +325,7 @@ func TestSaving(t *testing.T) {
 			name: "MaxAge of its own, kept on later requests",
 			prepare: func(_ *testing.T, q *request) {
 				q.b.Do(func(s *sessions.Session) { s.Options.MaxAge = 7 * 24 * 3600 })
+				q.f.Age(time.Hour)
 				q.session = q.b.Load()
 				q.session.Values["a"] = 1
 			},
@@ -311,7 +342,7 @@ func TestSaving(t *testing.T) {
 			},
 		},
 		{
-			name: "MaxAge of its own given up, which shortens its life",
+			name: "MaxAge of its own set to the store's, which shortens its life and stays its own",
 			prepare: func(_ *testing.T, q *request) {
 				q.b.Do(func(s *sessions.Session) { s.Options.MaxAge = 90 * 24 * 3600 })
 				q.session = q.b.Load()
@@ -321,20 +352,25 @@ func TestSaving(t *testing.T) {
 			check: func(t *testing.T, q *request) {
 				doc := q.f.Document()
 				storetest.WantTime(t, doc, "expiresAt", time.Now().Add(30*24*time.Hour))
-				if _, err := doc.LookupErr("maxAge"); err == nil {
-					t.Error("maxAge is still there")
+				if age, err := doc.LookupErr("maxAge"); err != nil || age.AsInt64() != 30*24*3600 {
+					t.Errorf("maxAge is %v, %v", age, err)
+				}
+				q.b.Store = q.f.Open()
+				q.b.Store.MaxAge(60)
+				if s := q.b.Load(); s.Options.MaxAge != 30*24*3600 {
+					t.Errorf("MaxAge in another process is %d", s.Options.MaxAge)
 				}
 			},
 		},
 		{
-			name: "MaxAge beyond all measure",
+			name: "MaxAge beyond 100 years",
 			prepare: func(_ *testing.T, q *request) {
 				q.session = q.b.Load()
 				q.session.Options.MaxAge = math.MaxInt
 			},
 			commands: []string{"insert"}, cookie: newCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
-				if s := q.b.Load(); s.IsNew || s.Options.MaxAge != math.MaxInt {
+				if s := q.b.Load(); s.IsNew || s.Options.MaxAge != 100*365*24*3600 {
 					t.Errorf("MaxAge comes back as %d, new %t", s.Options.MaxAge, s.IsNew)
 				}
 			},
@@ -345,7 +381,7 @@ func TestSaving(t *testing.T) {
 				q.session = q.b.Login().Load()
 				q.session.ID = ""
 			},
-			commands: []string{"insert", "update", "delete"}, cookie: newCookie, docs: 1,
+			commands: []string{"insert", "update"}, cookie: newCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
 				if s := q.b.Load(); s.Values["user"] != "ada" || s.ID != q.session.ID {
 					t.Errorf("values under the new ID: %v", s.Values)
@@ -358,7 +394,7 @@ func TestSaving(t *testing.T) {
 				q.session = q.b.Login().Load()
 				q.session.ID = "chosen"
 			},
-			commands: []string{"insert", "update", "delete"}, cookie: newCookie, docs: 1,
+			commands: []string{"insert", "update"}, cookie: newCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
 				if q.session.ID == "chosen" {
 					t.Error("the store has adopted an ID")
@@ -396,7 +432,7 @@ func TestSaving(t *testing.T) {
 				q.session = q.b.Login().Load()
 				q.session.Values["a"] = strings.Repeat("x", 100_000)
 			},
-			commands: []string{"update"}, cookie: sameCookie, docs: 1,
+			commands: []string{"update"}, cookie: noCookie, docs: 1,
 			check: func(t *testing.T, q *request) {
 				if s, _ := q.b.Load().Values["a"].(string); len(s) != 100_000 {
 					t.Errorf("%d bytes come back", len(s))
@@ -449,11 +485,11 @@ func TestSaving(t *testing.T) {
 			},
 			err: mongostore.ErrUnavailable, commands: anyCommands, cookie: noCookie, docs: -1,
 			check: func(t *testing.T, q *request) {
-				// What was not confirmed is taken back, and the next save makes it anew.
+				// What was not acknowledged is removed, and the next save stores it again.
 				if _, err := q.b.Save(q.session); err != nil {
 					t.Errorf("the next save: %v", err)
 				}
-				storetest.Eventually(t, "one document is left", func() bool { return len(q.f.Documents()) == 1 })
+				storetest.Eventually(t, "one document is left", func() bool { return len(q.f.Live()) == 1 })
 				if q.b.Load().IsNew {
 					t.Error("the session is gone")
 				}
@@ -527,8 +563,8 @@ func decoded(t *testing.T, v bson.RawValue) bson.D {
 	return d
 }
 
-// TestDocument looks at a session's document from outside.
-func TestDocument(t *testing.T) {
+// TestDocumentHasTheDesignedFields looks at a session's document from outside.
+func TestDocumentHasTheDesignedFields(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser()
@@ -593,9 +629,9 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-// TestCookieTwice: of several saves in one request the last cookie remains, and
+// TestLastCookieOfAResponseRemains: of several saves in one request the last cookie remains, and
 // cookies of others stay.
-func TestCookieTwice(t *testing.T) {
+func TestLastCookieOfAResponseRemains(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	r, w := f.Browser().Request(), httptest.NewRecorder()
@@ -620,9 +656,9 @@ func TestCookieTwice(t *testing.T) {
 // derived is the key of a value that middleware puts into a request.
 type derived struct{}
 
-// TestSessionOutlivesRequest: the store knows a session again whatever request it is
+// TestSessionIsKnownInDerivedRequests: the store knows a session again whatever request it is
 // saved with, and when gorilla's registry has changed its store.
-func TestSessionOutlivesRequest(t *testing.T) {
+func TestSessionIsKnownInDerivedRequests(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -644,8 +680,8 @@ func TestSessionOutlivesRequest(t *testing.T) {
 	}
 }
 
-// TestBadInput: nothing is written, no cookie is set and nothing panics.
-func TestBadInput(t *testing.T) {
+// TestBadInputStoresNothing: nothing is written, no cookie is set and nothing panics.
+func TestBadInputStoresNothing(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	session := f.Browser().Load()
@@ -680,8 +716,8 @@ func TestBadInput(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestPersistNew makes a session that a cookie can be given to later.
-func TestPersistNew(t *testing.T) {
+// TestPersistStoresANewSession makes a session that a cookie can be given to later.
+func TestPersistStoresANewSession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	session := sessions.NewSession(f.Store, storetest.Name)
@@ -728,11 +764,11 @@ func TestPersistNew(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestConflictAfterMerge: a save under Reject that others' changes did not stand in the way of has
-// not shown them to its session; a change of the same key is a conflict still.
-func TestConflictAfterMerge(t *testing.T) {
+// TestMergedSaveKeepsLaterConflicts: a save under ConflictReject that merged with others' changes of
+// other keys has not shown them to its session. A later change of such a key is still a conflict.
+func TestMergedSaveKeepsLaterConflicts(t *testing.T) {
 	t.Parallel()
-	f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.Reject })
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.ConflictReject })
 	b := f.Browser().Login()
 	held := b.Load()
 	b.Do(func(s *sessions.Session) { s.Values["theirs"] = 1 })
@@ -749,11 +785,10 @@ func TestConflictAfterMerge(t *testing.T) {
 	}
 }
 
-// TestConflict: with Reject the second of two changes to a key fails, and nothing of it is
-// written; different keys still merge.
-func TestConflict(t *testing.T) {
+// TestRejectFailsTheSecondChangeOfAKey: nothing of it is written. Different keys are still merged.
+func TestRejectFailsTheSecondChangeOfAKey(t *testing.T) {
 	t.Parallel()
-	f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.Reject })
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.ConflictReject })
 	b := f.Browser()
 	b.Do(func(s *sessions.Session) { s.Values["a"], s.Values["b"], s.Values["list"] = 1, 1, []any{1} })
 
@@ -781,7 +816,7 @@ func TestConflict(t *testing.T) {
 		}
 	}
 
-	// Different keys, in any number of requests at once.
+	// Different keys, in any number of concurrent requests.
 	var loaded []*sessions.Session
 	for range 20 {
 		loaded = append(loaded, b.Load())
@@ -859,12 +894,12 @@ func TestConflict(t *testing.T) {
 	}
 }
 
-// TestConflictWithItself: under Reject, a save whose answer was lost and that is repeated by
-// the application either succeeds or is a conflict; what it saved is there.
-func TestConflictWithItself(t *testing.T) {
+// TestRepeatedSaveIsNoConflictWithItself: under ConflictReject, a save whose response was lost, and
+// that the application repeats, finds its own value stored and succeeds.
+func TestRepeatedSaveIsNoConflictWithItself(t *testing.T) {
 	t.Parallel()
 	for _, set := range []string{"", "rs"} {
-		f, s := storetest.SetupScripted(t, set, func(c *mongostore.Config) { c.OnConflict = mongostore.Reject })
+		f, s := storetest.SetupScripted(t, set, func(c *mongostore.Config) { c.OnConflict = mongostore.ConflictReject })
 		b := f.Browser().Login()
 		b.Store = f.OpenWith(storetest.Soon)
 		var session *sessions.Session
@@ -885,7 +920,7 @@ func TestConflictWithItself(t *testing.T) {
 			_, err = b.Save(session)
 			return !errors.Is(err, mongostore.ErrUnavailable)
 		})
-		if !errors.Is(err, mongostore.ErrConflict) {
+		if err != nil {
 			t.Errorf("second save: %v", err)
 		}
 		b.Store = f.Store
@@ -895,9 +930,9 @@ func TestConflictWithItself(t *testing.T) {
 	}
 }
 
-// TestApplicationsTransaction: the store's work is no part of a transaction, or of a driver's
+// TestSaveIsNoPartOfATransaction: the store's work is no part of a transaction, or of a driver's
 // session, that the application has in its context.
-func TestApplicationsTransaction(t *testing.T) {
+func TestSaveIsNoPartOfATransaction(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, impatient)
 	b := f.Browser().Login()
@@ -918,8 +953,8 @@ func TestApplicationsTransaction(t *testing.T) {
 	storetest.Eventually(t, "the session is removed", func() bool { return len(f.Documents()) == 0 })
 }
 
-// TestMaxSizeLowered: sessions from before are no larger for being left alone.
-func TestMaxSizeLowered(t *testing.T) {
+// TestLoweredMaxSizeConcernsChangesOnly: sessions from before are no larger for being left alone.
+func TestLoweredMaxSizeConcernsChangesOnly(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser()
@@ -941,8 +976,8 @@ func TestMaxSizeLowered(t *testing.T) {
 	}
 }
 
-// TestSkipEmpty: bots make no documents, if the application wants so.
-func TestSkipEmpty(t *testing.T) {
+// TestSkipEmptyStoresNoNewEmptySession: bots make no documents, if the application wants so.
+func TestSkipEmptyStoresNoNewEmptySession(t *testing.T) {
 	t.Parallel()
 	for _, skip := range []bool{false, true} {
 		f := storetest.Setup(t, func(c *mongostore.Config) { c.SkipEmpty = skip })
@@ -962,9 +997,9 @@ func TestSkipEmpty(t *testing.T) {
 	}
 }
 
-// TestInsertAnswerLost: a save that is repeated, since the first one's answer did not come,
+// TestRepeatedInsertLeavesOneDocument: a save that is repeated, since the first one's response was lost,
 // makes no second document.
-func TestInsertAnswerLost(t *testing.T) {
+func TestRepeatedInsertLeavesOneDocument(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser()
@@ -990,9 +1025,9 @@ func TestInsertAnswerLost(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestLateInsert: an insert that was given up, and arrives after all, does not bring back the
+// TestLateInsertRevivesNothing: an insert that was given up, and arrives later, does not bring back the
 // session that was stored and logged out in the meantime.
-func TestLateInsert(t *testing.T) {
+func TestLateInsertRevivesNothing(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.Timeout = time.Second })
 	b := f.Browser()
@@ -1014,8 +1049,8 @@ func TestLateInsert(t *testing.T) {
 	}
 }
 
-// TestUnacknowledged: a collection whose writes are not acknowledged cannot hold a promise.
-func TestUnacknowledged(t *testing.T) {
+// TestUnacknowledgedWritesAreRefused: a collection whose writes are not acknowledged cannot hold a promise.
+func TestUnacknowledgedWritesAreRefused(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	store, err := mongostore.New(unacknowledged(t, f), storetest.SigningKey)
@@ -1036,8 +1071,8 @@ func TestUnacknowledged(t *testing.T) {
 	}
 }
 
-// TestMergeOfDeletions: a key that one request deletes and another leaves alone is gone.
-func TestMergeOfDeletions(t *testing.T) {
+// TestDeletionsAreMerged: a key that one request deletes and another leaves alone is gone.
+func TestDeletionsAreMerged(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser()
@@ -1056,9 +1091,9 @@ func TestMergeOfDeletions(t *testing.T) {
 	}
 }
 
-// TestRepetitionRefused: when an insert was carried out, its answer lost, and the
+// TestInsertWhoseRepetitionIsRefusedIsRemoved: when an insert was carried out, its response lost, and the
 // driver's repetition of it refused, the document that nobody knows of is removed.
-func TestRepetitionRefused(t *testing.T) {
+func TestInsertWhoseRepetitionIsRefusedIsRemoved(t *testing.T) {
 	t.Parallel()
 	f, s := storetest.SetupScripted(t, "rs")
 	f.Store = f.OpenWith(storetest.Soon)
@@ -1077,8 +1112,8 @@ func TestRepetitionRefused(t *testing.T) {
 	storetest.Eventually(t, "there is one document", func() bool { return len(f.Documents()) == 1 })
 }
 
-// TestPersistEmpty: Persist stores an empty session, also under SkipEmpty, and does not describe it.
-func TestPersistEmpty(t *testing.T) {
+// TestPersistStoresAnEmptySession: Persist stores an empty session, also under SkipEmpty, and does not describe it.
+func TestPersistStoresAnEmptySession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) {
 		c.SkipEmpty, c.OwnerKey = true, "user"
@@ -1093,8 +1128,8 @@ func TestPersistEmpty(t *testing.T) {
 	f.WantDocuments(1)
 }
 
-// TestSaveOfAnAbandonedRequest: when the visitor has left, a save fails as in an outage.
-func TestSaveOfAnAbandonedRequest(t *testing.T) {
+// TestSaveOfACancelledRequestFails: when the visitor has left, a save fails as in an outage.
+func TestSaveOfACancelledRequestFails(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
@@ -1105,5 +1140,1013 @@ func TestSaveOfAnAbandonedRequest(t *testing.T) {
 	r, w := b.Request().WithContext(ctx), httptest.NewRecorder()
 	if err := f.Store.Save(r, w, session); !errors.Is(err, mongostore.ErrUnavailable) || w.Header()["Set-Cookie"] != nil {
 		t.Errorf("%v, %v", err, w.Header())
+	}
+}
+
+// TestTouchMovesTheExpiry: when it is due, and with the session's own MaxAge.
+func TestTouchMovesTheExpiry(t *testing.T) {
+	t.Parallel()
+	for what, own := range map[string]int{"store's MaxAge": 0, "own MaxAge": 7200} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t, storetest.StoreOptions(3600))
+			lifetime := time.Hour
+			b := f.Browser()
+			b.Visit(func(s *sessions.Session) {
+				if s.Values["user"] = "ada"; own > 0 {
+					s.Options.MaxAge = own
+					lifetime = time.Duration(own) * time.Second
+				}
+			})
+			fetch := func() *sessions.Session {
+				t.Helper()
+				s, err := f.Store.Fetch(t.Context(), storetest.Name, b.Load().ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+			session := fetch()
+			f.Log.Reset()
+			if err := f.Store.Touch(t.Context(), session); err != nil {
+				t.Error(err)
+			}
+			f.WantCommands()
+			f.Older(10 * time.Minute)
+			session = fetch()
+			session.Values["n"] = 1
+			f.Log.Reset()
+			if err := f.Store.Touch(t.Context(), session); err != nil {
+				t.Error(err)
+			}
+			f.WantCommands("update")
+			storetest.WantTime(t, f.Document(), "seenAt", time.Now())
+			storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(lifetime))
+			if err := f.Store.Touch(t.Context(), session); err != nil {
+				t.Error(err)
+			}
+			f.WantCommands()
+			f.Older(2 * time.Minute)
+			session = fetch()
+			b.Visit(func(s *sessions.Session) { s.Options.MaxAge = -1 })
+			if err := f.Store.Touch(t.Context(), session); !errors.Is(err, mongostore.ErrGone) {
+				t.Errorf("after a logout: %v", err)
+			}
+			f.WantDocuments(0)
+		})
+	}
+}
+
+// TestUnchangedSaveSendsNothing: no command and no cookie.
+func TestUnchangedSaveSendsNothing(t *testing.T) {
+	t.Parallel()
+	for what, row := range map[string]struct {
+		config func(*mongostore.Config)
+		fill   func(*sessions.Session)
+	}{
+		"plain":      {func(*mongostore.Config) {}, storetest.Unchanged},
+		"own MaxAge": {func(*mongostore.Config) {}, func(s *sessions.Session) { s.Options.MaxAge = 7200 }},
+		"browser":    {func(*mongostore.Config) {}, func(s *sessions.Session) { s.Options.MaxAge = 0 }},
+		"flashes":    {func(*mongostore.Config) {}, func(s *sessions.Session) { s.AddFlash("hello") }},
+		"gob":        {func(*mongostore.Config) {}, storetest.SetValue("cart", cart{Notes: map[string]string{"a": "b", "c": "d"}})},
+		"sealed":     {func(c *mongostore.Config) { c.SealKeys = [][]byte{signingKey[:32]} }, storetest.SetValue("n", 1)},
+		"reject":     {func(c *mongostore.Config) { c.OnConflict = mongostore.ConflictReject }, storetest.SetValue("n", 1)},
+		"owner": {func(c *mongostore.Config) {
+			c.OwnerKey = "user"
+			c.Describe = func(*http.Request) map[string]string { return map[string]string{"device": "phone"} }
+		}, storetest.Unchanged},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t, row.config)
+			b := f.Browser()
+			b.Visit(func(s *sessions.Session) {
+				s.Values["user"] = "ada"
+				row.fill(s)
+			})
+			before := f.Document()
+			f.Log.Reset()
+			for range 3 {
+				w := b.Visit(storetest.Unchanged)
+				f.WantCommands("find")
+				storetest.WantNoCookie(t, "unchanged", w)
+			}
+			session := b.Load()
+			f.Log.Reset()
+			for range 2 { // in one request
+				storetest.WantNoCookie(t, "unchanged", b.MustSave(session))
+			}
+			f.WantCommands()
+			if after := f.Document(); string(after) != string(before) {
+				t.Error("the document has changed")
+			}
+		})
+	}
+}
+
+// TestUnchangedSaveDoesNotReplaceACookie: a slow request that changes nothing does not
+// put its old cookie over the one of a login.
+func TestUnchangedSaveDoesNotReplaceACookie(t *testing.T) {
+	t.Parallel()
+	for what, between := range map[string]func(*storetest.Browser){
+		"renewal": func(b *storetest.Browser) { b.MustRenew(b.Load()) },
+		"logout and login": func(b *storetest.Browser) {
+			b.Visit(func(s *sessions.Session) { s.Options.MaxAge = -1 })
+			b.Visit(storetest.SetValue("user", "ada"))
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t)
+			b := f.Browser()
+			b.Visit(storetest.SetValue("user", "ada"))
+			slow := b.Load()
+			between(b)
+			w := httptest.NewRecorder()
+			if err := f.Store.Save(b.Request(), w, slow); err != nil && !errors.Is(err, mongostore.ErrGone) {
+				t.Error(err)
+			}
+			storetest.WantNoCookie(t, "the slow request", w)
+			b.Receive(w)
+			b.WantIn("afterwards")
+		})
+		t.Run(what+", touch due", func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t)
+			b := f.Browser()
+			b.Visit(storetest.SetValue("user", "ada"))
+			f.Older(2 * time.Minute)
+			slow := b.Load()
+			between(b)
+			w, err := b.Save(slow)
+			storetest.WantGone(t, "the slow request", w, err)
+			b.WantIn("afterwards")
+		})
+	}
+}
+
+// TestChangedSaveSendsTheChangeAlone: as long as no touch is due, the change of the
+// keys and of rev is all that is sent, by _id alone, and there is no cookie.
+func TestChangedSaveSendsTheChangeAlone(t *testing.T) {
+	t.Parallel()
+	for what, row := range map[string]struct {
+		change func(*sessions.Session)
+		want   map[string][]string
+	}{
+		"changed": {storetest.SetValue("a", 2), map[string][]string{"$set": {"values.a"}, "$inc": {"rev"}}},
+		"added":   {storetest.SetValue("c", 2), map[string][]string{"$set": {"values.c"}, "$inc": {"rev"}}},
+		"deleted": {func(s *sessions.Session) { delete(s.Values, "a") }, map[string][]string{"$unset": {"values.a"}, "$inc": {"rev"}}},
+		"all": {func(s *sessions.Session) {
+			delete(s.Values, "a")
+			s.Values["b"], s.Values["c"] = 2, 2
+		}, map[string][]string{"$set": {"values.b", "values.c"}, "$unset": {"values.a"}, "$inc": {"rev"}}},
+	} {
+		for _, own := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, own MaxAge %t", what, own), func(t *testing.T) {
+				t.Parallel()
+				f := storetest.Setup(t)
+				b := f.Browser()
+				b.Visit(func(s *sessions.Session) {
+					s.Values["a"], s.Values["b"] = 1, 1
+					if own {
+						s.Options.MaxAge = 7200
+					}
+				})
+				f.Older(10 * time.Second)
+				before := f.Document()
+				f.Log.Reset()
+				w := b.Visit(row.change)
+				names, commands := f.Log.Take()
+				if !reflect.DeepEqual(names, []string{"find", "update"}) {
+					t.Fatalf("commands: %q", names)
+				}
+				if got := storetest.Operators(t, commands[1]); !reflect.DeepEqual(got, row.want) {
+					t.Errorf("update: %v, want %v", got, row.want)
+				}
+				if filter, err := commands[1].Lookup("updates", "0", "q").Document().Elements(); err != nil || len(filter) != 1 {
+					t.Errorf("filter: %v, %v", filter, err)
+				}
+				storetest.WantNoCookie(t, "a change", w)
+				after := f.Document()
+				for _, field := range []string{"createdAt", "seenAt", "expiresAt"} {
+					if !after.Lookup(field).Equal(before.Lookup(field)) {
+						t.Errorf("%s has moved", field)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestTouchSendsTheCookieOnce: what makes a touch due is settled by the save that
+// carries it.
+func TestTouchSendsTheCookieOnce(t *testing.T) {
+	t.Parallel()
+	oldKey := []byte("an older key of thirty-two bytes")
+	for what, row := range map[string]struct {
+		due    func(*storetest.Fixture, *storetest.Browser)
+		change func(*sessions.Session)
+		check  func(*http.Cookie) bool
+		moves  bool // the expiry
+	}{
+		"TouchInterval": {func(f *storetest.Fixture, _ *storetest.Browser) { f.Older(2 * time.Minute) }, storetest.Unchanged, nil, true},
+		"TouchInterval, with a change": {
+			func(f *storetest.Fixture, _ *storetest.Browser) { f.Older(2 * time.Minute) }, storetest.SetValue("n", 1), nil, true,
+		},
+		"key rotation": {func(_ *storetest.Fixture, b *storetest.Browser) {
+			session := b.Load()
+			b.Cookies[storetest.Name] = cookieKeys{signing: oldKey}.sign(storetest.Name, session.ID)
+		}, storetest.Unchanged, nil, false},
+		"attributes": {
+			func(*storetest.Fixture, *storetest.Browser) {},
+			func(s *sessions.Session) { s.Options.SameSite = http.SameSiteStrictMode },
+			func(c *http.Cookie) bool { return c.SameSite == http.SameSiteStrictMode }, false,
+		},
+		"MaxAge": {
+			func(*storetest.Fixture, *storetest.Browser) {},
+			func(s *sessions.Session) { s.Options.MaxAge = 7200 },
+			func(c *http.Cookie) bool { return c.MaxAge == 7200 }, false,
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t)
+			store, err := mongostore.Open(t.Context(), f.Cfg, signingKey, nil, oldKey, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = store.Close(context.WithoutCancel(t.Context())) })
+			f.Store = store
+			b := f.Browser()
+			b.Visit(storetest.SetValue("user", "ada"))
+			row.due(f, b)
+			w := b.Visit(row.change)
+			cookies := w.Result().Cookies()
+			if len(cookies) != 1 || cookies[0].Value == "" || row.check != nil && !row.check(cookies[0]) {
+				t.Fatalf("cookies: %v", cookies)
+			}
+			if row.moves {
+				doc := f.Document()
+				if age := time.Since(doc.Lookup("seenAt").Time()); age > 30*time.Second {
+					t.Errorf("seenAt is %v ago", age)
+				}
+				if left := time.Until(doc.Lookup("expiresAt").Time()); left < 30*24*time.Hour-30*time.Second {
+					t.Errorf("expiresAt is in %v", left)
+				}
+			}
+			f.Log.Reset()
+			w = b.Visit(storetest.Unchanged)
+			f.WantCommands("find")
+			storetest.WantNoCookie(t, "the next request", w)
+			b.WantIn("afterwards")
+		})
+	}
+}
+
+// TestChangeOfALargeSessionIsSmall: one changed key of a session of 64 KiB.
+func TestChangeOfALargeSessionIsSmall(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Visit(func(s *sessions.Session) {
+		for i := range 64 {
+			s.Values[fmt.Sprintf("key%d", i)] = strings.Repeat("x", 1024)
+		}
+		s.Values["counter"] = 0
+	})
+	session := b.Load()
+	session.Values["counter"] = 1
+	f.Log.Reset()
+	b.MustSave(session)
+	if n := f.Log.Size(); n > 400 {
+		t.Errorf("%d bytes of command for one changed key, want at most 400", n)
+	}
+	f.WantCommands("update")
+}
+
+// TestFlashIsOneUpdateEach: to add one, and to take it.
+func TestFlashIsOneUpdateEach(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Visit(storetest.SetValue("user", "ada"))
+	f.Log.Reset()
+	storetest.WantNoCookie(t, "added", b.Visit(func(s *sessions.Session) { s.AddFlash("saved") }))
+	f.WantCommands("find", "update")
+	storetest.WantNoCookie(t, "taken", b.Visit(func(s *sessions.Session) {
+		if got := s.Flashes(); !reflect.DeepEqual(got, []any{"saved"}) {
+			t.Errorf("flashes: %v", got)
+		}
+	}))
+	f.WantCommands("find", "update")
+}
+
+// TestListsMerge: of what concurrent requests append to a list and take out of it
+// nothing is lost, and nothing comes back.
+func TestListsMerge(t *testing.T) {
+	t.Parallel()
+	add := func(messages ...any) func(*sessions.Session) {
+		return func(s *sessions.Session) {
+			for _, m := range messages {
+				s.AddFlash(m)
+			}
+		}
+	}
+	take := func(s *sessions.Session) { s.Flashes() }
+	tea, cups, pot := cart{Items: []item{{"tea", 1}}}, cart{Items: []item{{"cup", 6}}}, cart{Items: []item{{"pot", 1}}}
+	list := func(values ...any) func(*sessions.Session) { return storetest.SetValue("_flash", values) }
+	for what, row := range map[string]struct {
+		stored        []any
+		first, second func(*sessions.Session)
+		want          []any
+	}{
+		"append, append":       {[]any{"0"}, add("a"), add("b"), []any{"0", "a", "b"}},
+		"the same message":     {[]any{"0"}, add("a"), add("a"), []any{"0", "a", "a"}},
+		"several each":         {[]any{"0"}, add("a", "b"), add("c", "d"), []any{"0", "a", "b", "c", "d"}},
+		"first flash of both":  {nil, add("a"), add("b"), []any{"a", "b"}},
+		"take, append":         {[]any{"0"}, take, add("b"), []any{"b"}},
+		"append, take":         {[]any{"0"}, add("a"), take, []any{"a"}},
+		"take and add, append": {[]any{"0"}, func(s *sessions.Session) { take(s); s.AddFlash("a") }, add("b"), []any{"a", "b"}},
+		"append, take and add": {[]any{"0"}, add("a"), func(s *sessions.Session) { take(s); s.AddFlash("b") }, []any{"a", "b"}},
+		"one of the middle":    {[]any{"0", "1", "2"}, list("0", "2"), add("b"), []any{"0", "2", "b"}},
+		"append, one of it":    {[]any{"0", "1", "2"}, add("a"), list("0", "2"), []any{"0", "2", "a"}},
+		"documents":            {[]any{map[string]any{"n": 0}}, add(map[string]any{"n": 1}), add(map[string]any{"n": 2}), []any{map[string]any{"n": 0}, map[string]any{"n": 1}, map[string]any{"n": 2}}},
+		"own types":            {[]any{tea}, add(cups), add(pot), []any{tea, cups, pot}},
+	} {
+		for how, config := range listConfigs {
+			t.Run(what+", "+how, func(t *testing.T) {
+				t.Parallel()
+				f := storetest.Setup(t, config)
+				b := f.Browser()
+				b.Visit(func(s *sessions.Session) {
+					s.Values["user"] = "ada"
+					add(row.stored...)(s)
+				})
+				first, second := b.Load(), b.Load()
+				row.first(first)
+				row.second(second)
+				for i, s := range []*sessions.Session{first, second} {
+					if _, err := b.Clone().Save(s); err != nil {
+						t.Fatalf("save %d: %v", i+1, err)
+					}
+				}
+				if got := b.Load().Values["_flash"]; !reflect.DeepEqual(got, row.want) {
+					t.Errorf("stored: %v, want %v", got, row.want)
+				}
+				b.WantIn("afterwards")
+			})
+		}
+	}
+}
+
+var listConfigs = map[string]func(*mongostore.Config){
+	"merge":  func(*mongostore.Config) {},
+	"reject": func(c *mongostore.Config) { c.OnConflict = mongostore.ConflictReject },
+	"sealed": func(c *mongostore.Config) { c.SealKeys = [][]byte{signingKey[:32]} },
+	"sealed, reject": func(c *mongostore.Config) {
+		c.SealKeys, c.OnConflict = [][]byte{signingKey[:32]}, mongostore.ConflictReject
+	},
+}
+
+// TestListsMergeUnderContention: each of many concurrent requests adds a message and takes
+// one, and afterwards all of the added ones are there and none of the others.
+func TestListsMergeUnderContention(t *testing.T) {
+	t.Parallel()
+	for how, config := range listConfigs {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			const requests = 8
+			f := storetest.Setup(t, config)
+			b := f.Browser()
+			b.Visit(func(s *sessions.Session) {
+				for i := range requests {
+					s.AddFlash(i)
+				}
+			})
+			var loaded []*sessions.Session
+			for range requests {
+				loaded = append(loaded, b.Load())
+			}
+			var wg sync.WaitGroup
+			for i, s := range loaded {
+				list, ok := s.Values["_flash"].([]any)
+				if !ok {
+					t.Fatalf("values: %v", s.Values)
+				}
+				s.Values["_flash"] = append(slices.Delete(slices.Clone(list), i, i+1), requests+i)
+				mine := b.Clone()
+				wg.Go(func() {
+					if _, err := mine.Save(s); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			got, _ := b.Load().Values["_flash"].([]any)
+			slices.SortFunc(got, func(x, y any) int { return x.(int) - y.(int) })
+			var want []any
+			for i := range requests {
+				want = append(want, requests+i)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("stored: %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// TestListTakenByBoth: what two requests take out stays out.
+func TestListTakenByBoth(t *testing.T) {
+	t.Parallel()
+	for how, config := range listConfigs {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t, config)
+			b := f.Browser()
+			b.Visit(func(s *sessions.Session) { s.AddFlash("0") })
+			first, second := b.Load(), b.Load()
+			other := b.Load()
+			first.Flashes()
+			second.Flashes()
+			b.MustSave(first)
+			b.Visit(func(s *sessions.Session) { s.AddFlash("1") })
+			if _, err := b.Save(second); err != nil {
+				t.Errorf("second: %v", err)
+			}
+			other.AddFlash("2")
+			if _, err := b.Save(other); err != nil {
+				t.Errorf("third: %v", err)
+			}
+			if got, want := b.Load().Values["_flash"], []any{"1", "2"}; !reflect.DeepEqual(got, want) {
+				t.Errorf("stored: %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// TestListsMergeInARenewal: a login adds its greeting to what others have added, and
+// does not bring back what others have taken.
+func TestListsMergeInARenewal(t *testing.T) {
+	t.Parallel()
+	for how, config := range listConfigs {
+		for what, row := range map[string]struct {
+			change func(*sessions.Session)
+			want   []any
+		}{
+			"appended": {func(s *sessions.Session) { s.AddFlash("theirs") }, []any{"0", "theirs", "ours"}},
+			"taken":    {func(s *sessions.Session) { s.Flashes() }, []any{"ours"}},
+		} {
+			t.Run(what+", "+how, func(t *testing.T) {
+				t.Parallel()
+				f := storetest.Setup(t, config)
+				b := f.Browser()
+				b.Visit(func(s *sessions.Session) { s.AddFlash("0") })
+				session := b.Load()
+				b.Visit(row.change)
+				session.AddFlash("ours")
+				b.MustRenew(session)
+				if got := b.Load().Values["_flash"]; !reflect.DeepEqual(got, row.want) {
+					t.Errorf("stored: %v, want %v", got, row.want)
+				}
+				if got := session.Values["_flash"]; !reflect.DeepEqual(got, row.want) {
+					t.Errorf("in hand: %v, want %v", got, row.want)
+				}
+			})
+		}
+	}
+}
+
+// TestListOfARemovedSession: a save of an appended list does not bring a session back.
+func TestListOfARemovedSession(t *testing.T) {
+	t.Parallel()
+	for what, end := range map[string]func(*storetest.Browser){
+		"logout":  func(b *storetest.Browser) { b.Visit(func(s *sessions.Session) { s.Options.MaxAge = -1 }) },
+		"renewal": func(b *storetest.Browser) { b.MustRenew(b.Load()) },
+	} {
+		for how, config := range listConfigs {
+			f := storetest.Setup(t, config)
+			b := f.Browser()
+			b.Visit(func(s *sessions.Session) { s.AddFlash("0") })
+			slow := b.Load()
+			end(b.Clone())
+			slow.AddFlash("late")
+			w, err := b.Save(slow)
+			storetest.WantGone(t, what+", "+how, w, err)
+		}
+	}
+}
+
+// TestDoubtfulWriteIsSettledByTheNextSave: after a save whose response was lost, the
+// next one that returns nil has stored what the session holds.
+func TestDoubtfulWriteIsSettledByTheNextSave(t *testing.T) {
+	t.Parallel()
+	const week = 7 * 24 * 3600
+	for what, row := range map[string]struct{ change, back func(*sessions.Session) }{
+		"changed": {storetest.SetValue("plan", "gold"), storetest.SetValue("plan", "free")},
+		"deleted": {func(s *sessions.Session) { delete(s.Values, "plan") }, storetest.SetValue("plan", "free")},
+		"added":   {storetest.SetValue("extra", 1), func(s *sessions.Session) { delete(s.Values, "extra") }},
+		"flash added": {
+			func(s *sessions.Session) { s.AddFlash("new") },
+			func(s *sessions.Session) { s.Values["_flash"] = []any{"old"} },
+		},
+		"flashes taken": {
+			func(s *sessions.Session) { s.Flashes() },
+			func(s *sessions.Session) { s.Values["_flash"] = []any{"old"} },
+		},
+		"MaxAge": {
+			func(s *sessions.Session) { s.Options.MaxAge = 60 },
+			func(s *sessions.Session) { s.Options.MaxAge = week },
+		},
+		"owner": {storetest.SetValue("user", "bob"), storetest.SetValue("user", "ada")},
+		"all": {
+			func(s *sessions.Session) {
+				clear(s.Values)
+				s.Values["user"], s.Values["extra"] = "bob", 1
+				s.Options.MaxAge = 60
+			},
+			func(s *sessions.Session) {
+				clear(s.Values)
+				s.Values["user"], s.Values["plan"], s.Values["_flash"] = "ada", "free", []any{"old"}
+				s.Options.MaxAge = week
+			},
+		},
+	} {
+		for how, next := range map[string]func(*storetest.Browser, *sessions.Session) (*httptest.ResponseRecorder, error){
+			"save":  (*storetest.Browser).Save,
+			"renew": (*storetest.Browser).Renew,
+			"persist": func(b *storetest.Browser, s *sessions.Session) (*httptest.ResponseRecorder, error) {
+				return httptest.NewRecorder(), b.Store.Persist(b.F.T.Context(), s)
+			},
+		} {
+			for policy, p := range map[string]mongostore.ConflictPolicy{"merge": mongostore.ConflictMerge, "reject": mongostore.ConflictReject} {
+				if how == "persist" && (what == "MaxAge" || what == "all") {
+					continue // a job leaves the MaxAge
+				}
+				t.Run(what+", "+how+", "+policy, func(t *testing.T) {
+					t.Parallel()
+					f := storetest.Setup(t, storetest.StoreOptions(week), func(c *mongostore.Config) { c.OwnerKey, c.OnConflict = "user", p })
+					b := f.Browser()
+					b.Visit(func(s *sessions.Session) {
+						s.Values["user"], s.Values["plan"] = "ada", "free"
+						s.AddFlash("old")
+					})
+					session := b.Load()
+					want := maps.Clone(session.Values)
+					row.change(session)
+					f.Wire.On("update", storetest.Rule{Kind: storetest.LoseAnswer, Once: true})
+					// With retryable writes the driver has already repeated it.
+					if _, err := b.Save(session); err != nil && !errors.Is(err, mongostore.ErrUnavailable) {
+						t.Fatalf("first save: %v", err)
+					}
+					row.back(session)
+					if _, err := next(b, session); err != nil {
+						t.Fatalf("second save: %v", err)
+					}
+					if got := b.Load().Values; !reflect.DeepEqual(got, want) {
+						t.Errorf("stored: %v, want %v", got, want)
+					}
+					doc := f.Document()
+					if owner, _ := doc.Lookup("owner").StringValueOK(); owner != "ada" {
+						t.Errorf("owner: %q", owner)
+					}
+					storetest.WantTime(t, doc, "expiresAt", time.Now().Add(week*time.Second))
+					if age, ok := doc.Lookup("maxAge").AsInt64OK(); ok && age != week {
+						t.Errorf("maxAge: %d", age)
+					}
+					// What is settled is not sent again.
+					f.Log.Reset()
+					b.MustSave(session)
+					f.WantCommands()
+				})
+			}
+		}
+	}
+}
+
+// TestDoubtfulWriteCanBeRepeated: under Reject, a save that is repeated because its
+// response was lost is no conflict with itself.
+func TestDoubtfulWriteCanBeRepeated(t *testing.T) {
+	t.Parallel()
+	for what, change := range map[string]func(*sessions.Session){
+		"changed": storetest.SetValue("plan", "gold"),
+		"added":   storetest.SetValue("extra", 1),
+		"deleted": func(s *sessions.Session) { delete(s.Values, "plan") },
+		"list":    func(s *sessions.Session) { s.AddFlash("new") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.ConflictReject })
+			b := f.Browser()
+			b.Visit(func(s *sessions.Session) {
+				s.Values["plan"] = "free"
+				s.AddFlash("old")
+			})
+			session := b.Load()
+			change(session)
+			want := maps.Clone(session.Values)
+			f.Wire.On("update", storetest.Rule{Kind: storetest.LoseAnswer, Once: true})
+			if _, err := b.Save(session); err != nil && !errors.Is(err, mongostore.ErrUnavailable) {
+				t.Fatalf("first save: %v", err)
+			}
+			if _, err := b.Save(session); err != nil {
+				t.Errorf("second save: %v", err)
+			}
+			if got := b.Load().Values; !reflect.DeepEqual(got, want) {
+				t.Errorf("stored: %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// TestDoubtfulEditOfAListKeepsTheElementsOfOthers: the save that was not answered had merged
+// what another request appended. The next save does not take that for its own.
+func TestDoubtfulEditOfAListKeepsTheElementsOfOthers(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Visit(func(s *sessions.Session) { s.AddFlash("old") })
+	session, other := b.Load(), b.Load()
+	other.AddFlash("theirs")
+	if _, err := b.Save(other); err != nil {
+		t.Fatal(err)
+	}
+	session.Flashes()
+	f.Wire.On("update", storetest.Rule{Kind: storetest.LoseAnswer, Skip: 1, Once: true}) // the one that merges
+	if _, err := b.Save(session); err != nil && !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Fatalf("first save: %v", err)
+	}
+	session.AddFlash("ours")
+	if _, err := b.Save(session); err != nil {
+		t.Fatalf("second save: %v", err)
+	}
+	if got, want := b.Load().Values["_flash"], []any{"theirs", "ours"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("stored: %v, want %v", got, want)
+	}
+}
+
+// TestDoubtfulEditsOfAListAreMadeOnce: of saves that were not answered, some were carried out.
+// The next save finds out which, also if others have changed the list since.
+func TestDoubtfulEditsOfAListAreMadeOnce(t *testing.T) {
+	t.Parallel()
+	add := func(message string) func(*sessions.Session) {
+		return func(s *sessions.Session) { s.AddFlash(message) }
+	}
+	take := func(n int) func(*sessions.Session) {
+		return func(s *sessions.Session) {
+			list := s.Values["_flash"].([]any)
+			s.Values["_flash"] = slices.Delete(slices.Clone(list), n, n+1)
+		}
+	}
+	lost, refused := storetest.Rule{Kind: storetest.LoseAnswer, Once: true}, storetest.Rule{Kind: storetest.Refuse, Once: true}
+	for what, row := range map[string]struct {
+		stored []any
+		edits  []func(*sessions.Session)
+		rules  []storetest.Rule
+		want   []any
+	}{
+		"two appended, the first stored":        {[]any{"0"}, []func(*sessions.Session){add("a"), add("b")}, []storetest.Rule{lost, refused}, []any{"0", "a", "x", "b"}},
+		"two appended, none stored":             {[]any{"0"}, []func(*sessions.Session){add("a"), add("b")}, []storetest.Rule{refused, refused}, []any{"0", "x", "a", "b"}},
+		"the only one taken, not stored":        {[]any{"0"}, []func(*sessions.Session){take(0)}, []storetest.Rule{refused}, []any{"x"}},
+		"the only one taken, stored":            {[]any{"0"}, []func(*sessions.Session){take(0)}, []storetest.Rule{lost}, []any{"x"}},
+		"the last one taken, not stored":        {[]any{"0", "1"}, []func(*sessions.Session){take(1)}, []storetest.Rule{refused}, []any{"0", "x"}},
+		"one taken, one appended, first stored": {[]any{"0", "1"}, []func(*sessions.Session){take(0), add("a")}, []storetest.Rule{lost, refused}, []any{"1", "x", "a"}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t)
+			b := f.Browser()
+			b.Visit(storetest.SetValue("_flash", row.stored))
+			session := b.Load()
+			for i, edit := range row.edits {
+				edit(session)
+				f.Wire.On("update", row.rules[i])
+				if _, err := b.Save(session); err != nil && !errors.Is(err, mongostore.ErrUnavailable) {
+					t.Fatalf("save %d: %v", i+1, err)
+				}
+			}
+			other := b.Load()
+			other.AddFlash("x")
+			if _, err := b.Save(other); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.Save(session); err != nil {
+				t.Fatalf("last save: %v", err)
+			}
+			if got := b.Load().Values["_flash"]; !reflect.DeepEqual(got, row.want) {
+				t.Errorf("stored: %v, want %v", got, row.want)
+			}
+		})
+	}
+}
+
+// TestSessionsThatTheStoreDoesNotKnow: a copy by value, and a session of another Store
+// on the collection, are saved onto the document that they are of.
+func TestSessionsThatTheStoreDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	for what, other := range map[string]func(*storetest.Fixture, *sessions.Session) (*mongostore.Store, *sessions.Session){
+		"copy by value": func(f *storetest.Fixture, s *sessions.Session) (*mongostore.Store, *sessions.Session) {
+			copied := *s
+			return f.Store, &copied
+		},
+		"second store": func(f *storetest.Fixture, s *sessions.Session) (*mongostore.Store, *sessions.Session) {
+			return f.Open(), s
+		},
+		"made by hand": func(f *storetest.Fixture, s *sessions.Session) (*mongostore.Store, *sessions.Session) {
+			own := sessions.NewSession(f.Store, storetest.Name)
+			options := *s.Options
+			own.ID, own.Values, own.IsNew, own.Options = s.ID, maps.Clone(s.Values), false, &options
+			return f.Store, own
+		},
+	} {
+		for how, save := range map[string]func(*storetest.Browser, *sessions.Session) (*httptest.ResponseRecorder, error){
+			"save": (*storetest.Browser).Save,
+			"persist": func(b *storetest.Browser, s *sessions.Session) (*httptest.ResponseRecorder, error) {
+				return httptest.NewRecorder(), b.Store.Persist(b.F.T.Context(), s)
+			},
+		} {
+			t.Run(what+", "+how, func(t *testing.T) {
+				t.Parallel()
+				f := storetest.Setup(t)
+				b := f.Browser()
+				b.Visit(storetest.SetValue("user", "ada"))
+				loaded := b.Load()
+				id := loaded.ID
+				store, session := other(f, loaded)
+				mine := b.At(store)
+				session.Values["n"] = 1
+				if _, err := save(mine, session); err != nil {
+					t.Fatalf("alive: %v", err)
+				}
+				doc := f.Document()
+				if session.ID != id || doc.Lookup("_id").StringValue() != storetest.HashOf(id) {
+					t.Errorf("alive: saved under another ID")
+				}
+				if s := b.Load(); s.Values["n"] != 1 || s.Values["user"] != "ada" {
+					t.Errorf("alive: values %v", s.Values)
+				}
+				store, session = other(f, b.Load())
+				mine = b.At(store)
+				b.Visit(func(s *sessions.Session) { s.Options.MaxAge = -1 })
+				session.Values["n"] = 2
+				w, err := save(mine, session)
+				storetest.WantGone(t, "after a logout", w, err)
+				f.WantDocuments(0)
+			})
+		}
+	}
+}
+
+// TestResponseWithoutAHeader is an error that is found before anything is stored.
+func TestResponseWithoutAHeader(t *testing.T) {
+	t.Parallel()
+	call := func(f func() error) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = nil
+				t.Errorf("panic: %v", p)
+			}
+		}()
+		return f()
+	}
+	f := storetest.Setup(t)
+	b := f.Browser()
+	if err := call(func() error { return f.Store.Save(b.Request(), headless{}, b.Load()) }); err == nil {
+		t.Error("new session: no error")
+	}
+	f.WantDocuments(0)
+	b.Visit(storetest.SetValue("user", "ada"))
+	for what, save := range map[string]func(*sessions.Session) error{
+		"touch": func(s *sessions.Session) error {
+			return f.Store.Save(b.Request(), headless{}, s)
+		},
+		"MaxAge": func(s *sessions.Session) error {
+			s.Options.MaxAge = 60
+			return f.Store.Save(b.Request(), headless{}, s)
+		},
+		"renewal": func(s *sessions.Session) error {
+			return f.Store.Renew(b.Request(), headless{}, s)
+		},
+	} {
+		f.Older(2 * time.Minute)
+		before := f.Document()
+		session := b.Load()
+		if err := call(func() error { return save(session) }); err == nil {
+			t.Errorf("%s: no error", what)
+		}
+		if after := f.Documents(); len(after) != 1 || string(after[0]) != string(before) {
+			t.Errorf("%s: the database has changed", what)
+		}
+	}
+	session := b.Load()
+	session.Options.MaxAge = -1
+	if err := call(func() error { return f.Store.Save(b.Request(), headless{}, session) }); err == nil {
+		t.Error("logout: no error")
+	}
+}
+
+// headless is a response without a header.
+type headless struct{}
+
+func (headless) Header() http.Header         { return nil }
+func (headless) Write(p []byte) (int, error) { return len(p), nil }
+func (headless) WriteHeader(int)             {}
+
+// TestPersistMovesNoExpiry: a job is no user activity.
+func TestPersistMovesNoExpiry(t *testing.T) {
+	t.Parallel()
+	for what, job := range map[string]func(*storetest.Fixture) *mongostore.Store{
+		"same store": func(f *storetest.Fixture) *mongostore.Store { return f.Store },
+		"longer MaxAge": func(f *storetest.Fixture) *mongostore.Store {
+			return f.Another(func(c *mongostore.Config) { c.Options = nil })
+		},
+	} {
+		for _, own := range []int{0, 7200} {
+			t.Run(fmt.Sprintf("%s, own MaxAge %d", what, own), func(t *testing.T) {
+				t.Parallel()
+				f := storetest.Setup(t, storetest.StoreOptions(3600))
+				b := f.Browser()
+				b.Visit(func(s *sessions.Session) {
+					s.Values["user"] = "ada"
+					if own > 0 {
+						s.Options.MaxAge = own
+					}
+				})
+				f.Older(20 * time.Minute)
+				store := job(f)
+				before := f.Document()
+				session, err := store.Fetch(t.Context(), storetest.Name, b.Load().ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, change := range []func(*sessions.Session){storetest.Unchanged, storetest.SetValue("n", 1), func(s *sessions.Session) { s.AddFlash("done") }} {
+					change(session)
+					if err := store.Persist(t.Context(), session); err != nil {
+						t.Fatal(err)
+					}
+				}
+				after := f.Document()
+				for _, field := range []string{"createdAt", "seenAt", "expiresAt", "maxAge"} {
+					if was, is := before.Lookup(field), after.Lookup(field); !was.Equal(is) {
+						t.Errorf("%s was %v, is %v", field, was, is)
+					}
+				}
+				if s := b.Load(); s.Values["n"] != 1 || s.Values["user"] != "ada" {
+					t.Errorf("values: %v", s.Values)
+				}
+			})
+		}
+	}
+}
+
+// TestPersistSendsTheChangeAlone: and nothing, of an unchanged session.
+func TestPersistSendsTheChangeAlone(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Visit(storetest.SetValue("user", "ada"))
+	f.Older(2 * time.Minute)
+	session, err := f.Store.Fetch(t.Context(), storetest.Name, b.Load().ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Log.Reset()
+	if err := f.Store.Persist(t.Context(), session); err != nil {
+		t.Fatal(err)
+	}
+	f.WantCommands()
+	session.Values["n"] = 1
+	if err := f.Store.Persist(t.Context(), session); err != nil {
+		t.Fatal(err)
+	}
+	names, commands := f.Log.Take()
+	if len(names) != 1 || names[0] != "update" {
+		t.Fatalf("commands: %q", names)
+	}
+	want := map[string][]string{"$set": {"values.n"}, "$inc": {"rev"}}
+	if got := storetest.Operators(t, commands[0]); !reflect.DeepEqual(got, want) {
+		t.Errorf("update: %v, want %v", got, want)
+	}
+}
+
+// TestDescribeIsBounded: what it returns is cut at 4 KiB.
+func TestDescribeIsBounded(t *testing.T) {
+	t.Parallel()
+	const limit = 4 << 10
+	for what, describe := range map[string]func(r *http.Request) map[string]string{
+		"one long": func(r *http.Request) map[string]string {
+			return map[string]string{"device": r.UserAgent(), "at": "home"}
+		},
+		"two long": func(r *http.Request) map[string]string {
+			return map[string]string{"at": "home", "b": r.UserAgent(), "c": r.UserAgent()}
+		},
+		"long name": func(r *http.Request) map[string]string { return map[string]string{r.UserAgent(): "x", "at": "home"} },
+		"many": func(*http.Request) map[string]string {
+			details := map[string]string{}
+			for i := range 10_000 {
+				details[fmt.Sprintf("key%d", i)] = "value"
+			}
+			details["at"] = "home"
+			return details
+		},
+		"umlauts": func(*http.Request) map[string]string {
+			return map[string]string{"device": strings.Repeat("ü", 10_000), "device2": "a" + strings.Repeat("ü", 10_000), "at": "home"}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey, c.Describe = "user", describe })
+			r, w := f.Browser().Request(), httptest.NewRecorder()
+			r.Header.Set("User-Agent", strings.Repeat("agent ", 30_000))
+			session, err := f.Store.Get(r, storetest.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			session.Values["user"] = "ada"
+			if err := f.Store.Save(r, w, session); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(f.Document()); n > limit+1024 {
+				t.Errorf("a document of %d bytes", n)
+			}
+			details := f.Document().Lookup("details")
+			if n := len(details.Value); n > limit {
+				t.Errorf("details of %d bytes", n)
+			}
+			infos := storetest.SessionsOf(t, f.Store, "ada")
+			if len(infos) != 1 {
+				t.Fatalf("%d sessions listed", len(infos))
+			}
+			full := describe(r)
+			for key, got := range infos[0].Details {
+				if whole, ok := full[key]; ok && !strings.HasPrefix(whole, got) {
+					t.Errorf("%s is %.40q, not a part of what Describe returned", key, got)
+				}
+			}
+			if what != "long name" && infos[0].Details["at"] != "home" {
+				t.Errorf("details: a short one is lost")
+			}
+		})
+	}
+}
+
+// TestDescribeMayCallTheStore: no lock is held while it runs.
+func TestDescribeMayCallTheStore(t *testing.T) {
+	t.Parallel()
+	for what, call := range map[string]func(*storetest.Fixture, *sessions.Session) error{
+		"RevokeAll": func(f *storetest.Fixture, s *sessions.Session) error {
+			_, err := f.Store.RevokeAll(f.T.Context(), "ada", s)
+			return err
+		},
+		"Sessions": func(f *storetest.Fixture, _ *sessions.Session) error {
+			for _, err := range f.Store.Sessions(f.T.Context(), "ada") {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"Persist": func(f *storetest.Fixture, _ *sessions.Session) error {
+			other := sessions.NewSession(f.Store, storetest.Name)
+			options := *f.Store.Options
+			other.Options, other.IsNew = &options, true
+			return f.Store.Persist(f.T.Context(), other)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			var f *storetest.Fixture
+			var session *sessions.Session
+			calls := 0
+			f = storetest.Setup(t, func(c *mongostore.Config) {
+				c.OwnerKey = "user"
+				c.Describe = func(*http.Request) map[string]string {
+					if calls++; session != nil {
+						if err := call(f, session); err != nil {
+							t.Error(err)
+						}
+					}
+					return map[string]string{"calls": fmt.Sprint(calls)}
+				}
+			})
+			b := f.Browser()
+			b.Visit(storetest.SetValue("user", "ada"))
+			session = b.Load()
+			session.Values["n"] = 1
+			f.Older(2 * time.Minute)
+			session = b.Load()
+			session.Values["n"] = 1
+			if err := storetest.Within(t, storetest.Patience, "Save", func() error {
+				_, err := b.Save(session)
+				return err
+			}); err != nil {
+				t.Error(err)
+			}
+			if calls < 2 {
+				t.Errorf("Describe was called %d times", calls)
+			}
+			if s := b.Load(); s.Values["n"] != 1 {
+				t.Errorf("values: %v", s.Values)
+			}
+		})
 	}
 }

@@ -9,43 +9,45 @@ import (
 	"fmt"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
-// Sealing: with [Config.SealKeys] each value of a session is stored as
-// {_type: "sealed", _value: <binary>}. The binary is the ID of the key, a random nonce,
-// and the AES-256-GCM ciphertext of the value's BSON type and bytes. The additional data
+// This file seals values. With [Config.SealKeys] each value of a session is stored as
+// {_type: "sealed", _value: <binary>}. The binary is the ID of the secret, a random nonce, and
+// the AES-256-GCM ciphertext of the value's BSON type and bytes. The additional data
 // binds it to its document and its key in Values, so that it cannot be moved.
 
 const (
 	tagSealed = "sealed"
 
-	sealKeyBytes   = 32 // AES-256
-	sealKeyIDBytes = 4
+	sealSecretBytes = 32 // AES-256
+	sealIDBytes     = 4
 )
 
-// sealer seals values with its first key and opens them with any. The zero value
+// sealer seals values with its first secret and opens them with any. The zero value
 // seals nothing.
 type sealer struct {
-	keys []sealKey
+	secrets []sealSecret
 }
 
-type sealKey struct {
-	id   [sealKeyIDBytes]byte
+type sealSecret struct {
+	id   [sealIDBytes]byte
 	aead cipher.AEAD
 }
 
-func newSealer(keys [][]byte) (sealer, error) {
+func newSealer(secrets [][]byte) (sealer, error) {
 	var s sealer
-	for i, key := range keys {
-		if len(key) != sealKeyBytes {
-			return sealer{}, fmt.Errorf("seal key %d has %d bytes, not %d", i, len(key), sealKeyBytes)
+	for i, secret := range secrets {
+		if len(secret) != sealSecretBytes {
+			return sealer{}, fmt.Errorf("seal key %d has %d bytes, not %d", i, len(secret), sealSecretBytes)
 		}
 		for j := range i {
-			if subtle.ConstantTimeCompare(key, keys[j]) == 1 {
+			if subtle.ConstantTimeCompare(secret, secrets[j]) == 1 {
 				return sealer{}, fmt.Errorf("seal keys %d and %d are the same", j, i)
 			}
 		}
-		block, err := aes.NewCipher(key)
+		block, err := aes.NewCipher(secret)
 		if err != nil {
 			return sealer{}, err
 		}
@@ -55,77 +57,64 @@ func newSealer(keys [][]byte) (sealer, error) {
 		if err != nil {
 			return sealer{}, err
 		}
-		sum := sha256.Sum256(append([]byte("mongostore seal key\x00"), key...))
-		k := sealKey{aead: aead}
+		sum := sha256.Sum256(append([]byte("mongostore seal key\x00"), secret...))
+		k := sealSecret{aead: aead}
 		copy(k.id[:], sum[:])
-		for j := range s.keys {
-			if s.keys[j].id == k.id {
+		for j := range s.secrets {
+			if s.secrets[j].id == k.id {
 				return sealer{}, fmt.Errorf("seal keys %d and %d have the same ID; replace one", j, i)
 			}
 		}
-		s.keys = append(s.keys, k)
+		s.secrets = append(s.secrets, k)
 	}
 	return s, nil
 }
 
-// seal gives what is to be stored of a field in the document with the given _id.
-func (s *sealer) seal(key string, f field) value {
-	if len(s.keys) == 0 {
-		return f.value
+// seal returns what is stored of a value, in the document with the hash and under the name.
+func (s *sealer) seal(hash, name string, v bsonval.Value) bsonval.Value {
+	if len(s.secrets) == 0 {
+		return v
 	}
-	k := &s.keys[0]
-	plain := append([]byte{byte(f.value.kind)}, f.value.data...)
-	doc, start := openDocument(make([]byte, 0, len(plain)+96))
-	doc = appendStringElement(doc, tagType, tagSealed)
-	doc = appendHeader(doc, bson.TypeBinary, tagValue)
-	doc = appendInt32(doc, int32(sealKeyIDBytes+len(plain)+k.aead.Overhead()))
-	doc = append(doc, bson.TypeBinaryGeneric)
-	doc = append(doc, k.id[:]...)
-	doc = k.aead.Seal(doc, nil, plain, sealedFor(key, f.name)) //nolint:gosec // this AEAD makes the nonce
-	return value{bson.TypeEmbeddedDocument, closeDocument(doc, start)}
+	k := &s.secrets[0]
+	plain := append([]byte{byte(v.Kind)}, v.Data...)
+	sealed := make([]byte, sealIDBytes, sealIDBytes+len(plain)+k.aead.Overhead())
+	copy(sealed, k.id[:])
+	sealed = k.aead.Seal(sealed, nil, plain, sealedFor(hash, name)) //nolint:gosec // this AEAD makes the nonce
+	b := bsonval.NewBuilder(len(sealed) + 64)
+	b.String(bsonval.TagType, tagSealed)
+	b.Value(bsonval.TagValue, bsonval.Binary(sealed))
+	return bsonval.Value{Kind: bson.TypeEmbeddedDocument, Data: b.Document()}
 }
 
-// open is the inverse of seal. What is not sealed, from before there were keys,
-// comes back as it is.
-func (s *sealer) open(key string, f field) (value, error) {
-	if f.value.kind != bson.TypeEmbeddedDocument {
-		return f.value, nil
+// open is the inverse of seal. A value that is not sealed, from before there were keys, is
+// returned as it is.
+func (s *sealer) open(hash, name string, v bsonval.Value) (bsonval.Value, error) {
+	if v.Kind != bson.TypeEmbeddedDocument {
+		return v, nil
 	}
-	tag, content, ok, err := readTag(f.value)
+	tag, content, ok, err := bsonval.Tag(v)
 	if err != nil || !ok || tag != tagSealed {
-		return f.value, nil //nolint:nilerr // it is for decodeValue to find fault with it
+		return v, nil //nolint:nilerr // decoding the value reports the error
 	}
-	sealed, ok := content.binary()
-	if !ok || len(sealed) < sealKeyIDBytes {
-		return value{}, badTag(tagSealed)
+	sealed, ok := content.Binary()
+	if !ok || len(sealed) < sealIDBytes {
+		return bsonval.Value{}, errors.New("sealed value is malformed")
 	}
-	for i := range s.keys {
-		k := &s.keys[i]
-		if string(k.id[:]) != string(sealed[:sealKeyIDBytes]) {
+	for i := range s.secrets {
+		k := &s.secrets[i]
+		if string(k.id[:]) != string(sealed[:sealIDBytes]) {
 			continue
 		}
-		plain, err := k.aead.Open(nil, nil, sealed[sealKeyIDBytes:], sealedFor(key, f.name))
-		if err != nil {
-			return value{}, errors.New("sealed value was altered, or moved from elsewhere")
+		plain, err := k.aead.Open(nil, nil, sealed[sealIDBytes:], sealedFor(hash, name))
+		if err != nil || len(plain) == 0 {
+			return bsonval.Value{}, errors.New("sealed value was altered, or moved from elsewhere")
 		}
-		return openedValue(plain)
+		return bsonval.Parse(bson.Type(plain[0]), plain[1:])
 	}
-	return value{}, errors.New("sealed with a key that is not configured")
+	return bsonval.Value{}, errors.New("sealed with a key that is not in Config.SealKeys")
 }
 
-// openedValue reads a type and a value of that type.
-func openedValue(plain []byte) (value, error) {
-	if len(plain) == 0 {
-		return value{}, errMalformed
-	}
-	v := value{bson.Type(plain[0]), plain[1:]}
-	if size, ok := sizeOf(v.kind, v.data); !ok || size != len(v.data) {
-		return value{}, errMalformed
-	}
-	return v, nil
-}
-
-// sealedFor is the additional data. A key in Values has no NUL in its name.
-func sealedFor(key, name string) []byte {
-	return []byte(key + "\x00" + name)
+// sealedFor returns the additional data. A key in Values has no NUL in its name.
+func sealedFor(hash, name string) []byte {
+	return []byte(hash + "\x00" + name)
 }

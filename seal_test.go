@@ -29,8 +29,8 @@ func fill(s *sessions.Session) {
 	s.Values["tag"] = map[string]any{"_type": "sealed", "_value": []byte("x")}
 }
 
-// TestSealing: no value can be read in the database, and all is as without it.
-func TestSealing(t *testing.T) {
+// TestSealedValuesAreUnreadableInTheDatabase, and everything else is as without sealing.
+func TestSealedValuesAreUnreadableInTheDatabase(t *testing.T) {
 	t.Parallel()
 	f := setupSealed(t, storetest.SealKey(t))
 	b := f.Browser().Login()
@@ -72,7 +72,7 @@ func TestSealing(t *testing.T) {
 			t.Errorf("%s is the same: %t", e.Key(), same)
 		}
 	}
-	// Requests at once merge.
+	// Concurrent requests merge.
 	one, two := b.Load(), b.Load()
 	one.Values["one"], two.Values["two"] = 1, 2
 	for _, s := range []*sessions.Session{one, two} {
@@ -93,8 +93,8 @@ func TestSealing(t *testing.T) {
 	}
 }
 
-// TestSealMoved: a sealed value in another place, or altered, is refused and left alone.
-func TestSealMoved(t *testing.T) {
+// TestMovedOrAlteredSealIsRefused, and left alone.
+func TestMovedOrAlteredSealIsRefused(t *testing.T) {
 	t.Parallel()
 	key := storetest.SealKey(t)
 	sealed := func(doc bson.Raw, key string) bson.RawValue { return doc.Lookup("values", key) }
@@ -132,8 +132,8 @@ func TestSealMoved(t *testing.T) {
 	}
 }
 
-// TestSealRotation: a new first key seals what is written, and old ones still open.
-func TestSealRotation(t *testing.T) {
+// TestFirstSealKeySealsAndAllOpen: also values from before there was a key are read.
+func TestFirstSealKeySealsAndAllOpen(t *testing.T) {
 	t.Parallel()
 	oldKey, newKey := storetest.SealKey(t), storetest.SealKey(t)
 	f := storetest.Setup(t)

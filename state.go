@@ -6,11 +6,12 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 	"weak"
 
 	"github.com/gorilla/sessions"
+
+	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
 // state is what the store remembers of a session that it loaded or saved: what the
@@ -18,118 +19,227 @@ import (
 type state struct {
 	mu sync.Mutex // held during a save
 
-	id      string   // the session's ID
-	others  []string // further IDs in the request's cookies, for a logout
-	stored  bool     // the database acknowledged a document for id
-	removed bool     // by this session itself
-	err     error    // why the session must not be saved; nil when it may
+	known  bool     // this store has loaded or saved the session
+	id     string   // the session's ID
+	others []string // further IDs in the request's cookies, for a logout
+	stored bool     // the database has acknowledged a document for id
 
-	record record // the document, as far as this session knows it
-	readAt time.Time
+	err       error  // why the session must not be saved; nil when it may
+	renewable bool   // in spite of err, Renew may store it: the session was renewed a moment ago
+	renewedTo string // to this hash
+	ended     bool   // by this session itself
+	failed    bool   // the last Save or Renew failed
 
-	signed string // the ID as it came in a cookie, signed by the newest key; or empty
-	cookie string // the Set-Cookie line of the last save, in that save's response
-	left   bool   // that is one that expires
+	record  record // the document, as far as this session knows it
+	readAt  time.Time
+	given   sessions.Options // the session's options, as the store has set them
+	correct bool             // the document's times are wrong
+	resend  bool             // the browser's cookie is signed by an older key, is another one, or none
 
-	origin *origin // where it was taken over from, until it is stored here
+	cookie  string // the Set-Cookie line of the last save, in that save's response
+	expired bool   // that line expires the cookie
+
+	doubts doubts
+	origin *origin // of a session that is to be migrated, until the old store has removed it
 }
 
-// adopt makes a new session the stored one.
-func (st *state) adopt(session *sessions.Session, id string, rec record, values map[any]any) {
-	st.id, st.err, st.stored, st.record, st.readAt = id, nil, true, rec, time.Now()
-	session.ID, session.IsNew, session.Values = id, false, values
-	if rec.maxAge != nil {
-		session.Options.MaxAge = *rec.maxAge
+// doubts are the changes of this session that were sent and not acknowledged. They count as
+// changes until a write that includes them is acknowledged.
+type doubts struct {
+	keys  []doubtfulKey
+	age   bool
+	owner bool
+}
+
+type doubtfulKey struct {
+	key      any
+	name     string
+	attempts []attempt
+}
+
+// attempt is a value that was sent, zero for a removal.
+type attempt struct {
+	sent bsonval.Value
+	ours bsonval.Value // what the session held then: sent without the list elements of others
+}
+
+func (d *doubts) of(key any) *doubtfulKey {
+	for i := range d.keys {
+		if d.keys[i].key == key {
+			return &d.keys[i]
+		}
+	}
+	return nil
+}
+
+// sent reports whether any value that was sent satisfies a condition.
+func (k *doubtfulKey) sent(condition func(bsonval.Value) bool) bool {
+	return k != nil && slices.ContainsFunc(k.attempts, func(a attempt) bool { return condition(a.sent) })
+}
+
+// loaded makes the session the one that was found.
+func (st *state) loaded(session *sessions.Session, id string, f *found) {
+	if f.maxAge != nil {
+		session.Options.MaxAge = *f.maxAge
+	}
+	st.id, st.stored, st.err = id, true, nil
+	st.record, st.readAt, st.correct = f.record, f.readAt, f.correct
+	st.given = *session.Options
+	session.ID, session.IsNew, session.Values = id, false, f.values
+}
+
+// commit makes session and state what the database has acknowledged.
+func (st *state) commit(session *sessions.Session, r *result) {
+	p := r.plan
+	st.id, st.stored, st.record, st.doubts, st.readAt = r.id, true, p.next, doubts{}, p.now
+	st.err, st.renewable = nil, false
+	session.ID = r.id
+	if len(r.merged) > 0 && session.Values == nil {
+		session.Values = map[any]any{}
+	}
+	for _, m := range r.merged {
+		if m.removed {
+			delete(session.Values, m.key)
+		} else {
+			session.Values[m.key] = m.value
+		}
+	}
+	if p.touch {
+		st.correct = false
+		st.given = p.options
+		if session.Options != nil && session.Options.MaxAge != p.options.MaxAge {
+			o := *session.Options
+			o.MaxAge = p.options.MaxAge // it came in from another request
+			session.Options = &o
+		}
 	}
 }
 
-// settle takes down what the database has acknowledged.
-func (st *state) settle(id string, rec record) {
-	if id != st.id {
-		st.signed = "" // which is for the earlier ID
-	}
-	st.id, st.stored, st.record, st.readAt = id, true, rec, rec.seenAt
-}
-
-// end takes down that the session removed itself.
-func (st *state) end() {
-	st.removed = true
+// gone records that the session has ended, and returns the error for it.
+func (st *state) gone() error {
 	st.err = fmt.Errorf("mongostore: save session: %w", ErrGone)
+	st.renewable = false
+	return st.err
 }
 
-// withdraw takes the cookie that an earlier save set out of the response again, when the
-// session is gone: the visitor may have a new one by now, whose cookie must stay. A logout's
-// remains.
-func (st *state) withdraw(w http.ResponseWriter) {
-	if !st.left {
+// setCookie adds the cookie to the response, in the place of that of an earlier save.
+func (st *state) setCookie(w http.ResponseWriter, cookie *http.Cookie) {
+	st.cookie, st.expired = setCookie(w, cookie, st.cookie), false
+}
+
+// expireCookie adds an expiring cookie to the response, in the place of that of an earlier
+// save. Earlier expiring ones stay: they are for another domain or path, or the visitor has
+// a new session since, whose cookie must remain the last one.
+func (st *state) expireCookie(w http.ResponseWriter, cookie *http.Cookie) {
+	earlier := st.cookie
+	if st.expired {
+		earlier = ""
+		if slices.Contains(w.Header()["Set-Cookie"], cookie.String()) {
+			return
+		}
+	}
+	st.cookie, st.expired = setCookie(w, cookie, earlier), true
+}
+
+// withdrawCookie removes the cookie of an earlier save from the response when the session
+// has ended: the visitor may have a new one by now. An expiring cookie stays.
+func (st *state) withdrawCookie(w http.ResponseWriter) {
+	if !st.expired {
 		withdrawCookie(w, st.cookie)
 	}
 }
 
 // states finds a session's state. It belongs to the session, not to the request,
 // because applications save sessions through requests that middleware derived, and
-// gorilla's registry replaces the store in a session. References are weak: a state
-// goes when its session does.
+// gorilla's registry replaces the store in a session. References are weak, so a state is
+// dropped after its session.
 type states struct {
-	m     sync.Map    // of weak.Pointer[sessions.Session] to *state
-	armed atomic.Bool // the states of dead sessions will be removed
+	mu sync.Mutex
+	m  map[weak.Pointer[sessions.Session]]*state
 }
 
-// of returns the session's state; a session that was not made by this store gets
-// an empty one.
+// of returns the session's state. That of a session which this store has not made is empty.
 func (t *states) of(session *sessions.Session) *state {
 	ref := weak.Make(session)
-	if st, ok := t.m.Load(ref); ok {
-		return st.(*state)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	st, ok := t.m[ref]
+	if !ok {
+		st = new(state)
+		t.put(session, ref, st)
 	}
-	st, _ := t.m.LoadOrStore(ref, new(state))
-	t.arm()
-	return st.(*state)
-}
-
-// add gives a session that was just made its state.
-func (t *states) add(session *sessions.Session) *state {
-	st := new(state)
-	t.m.Store(weak.Make(session), st)
-	t.arm()
 	return st
 }
 
-// arm has the states of dead sessions removed after the next garbage collection, which is
-// when something dies that nobody holds. That costs less than to wait for each session.
-func (t *states) arm() {
-	if !t.armed.Swap(true) {
-		runtime.AddCleanup(&struct{ _ [16]byte }{}, (*states).sweep, t)
+// add gives a new session its state.
+func (t *states) add(session *sessions.Session, st *state) {
+	ref := weak.Make(session)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.put(session, ref, st)
+}
+
+func (t *states) put(session *sessions.Session, ref weak.Pointer[sessions.Session], st *state) {
+	if t.m == nil {
+		t.m = map[weak.Pointer[sessions.Session]]*state{}
+	}
+	t.m[ref] = st
+	runtime.AddCleanup(session, dropState, stateOf{t, ref})
+}
+
+type stateOf struct {
+	states  *states
+	session weak.Pointer[sessions.Session]
+}
+
+func dropState(of stateOf) {
+	of.states.mu.Lock()
+	defer of.states.mu.Unlock()
+	delete(of.states.m, of.session)
+}
+
+// optionsOf returns the session's options. If it has none, they are as the store has set
+// them.
+func (s *Store) optionsOf(session *sessions.Session, st *state) sessions.Options {
+	switch {
+	case session.Options != nil:
+		return *session.Options
+	case st.stored:
+		return st.given
+	default:
+		return *s.options()
 	}
 }
 
-// sweep removes the states of dead sessions, as long as there are any.
-func (t *states) sweep() {
-	t.armed.Store(false)
-	left := false
-	t.m.Range(func(ref, _ any) bool {
-		if ref.(weak.Pointer[sessions.Session]).Value() == nil {
-			t.m.Delete(ref)
-		} else {
-			left = true
-		}
-		return true
-	})
-	if left {
-		t.arm()
-	}
+// origin is a session of the old store that is to be stored here.
+type origin struct {
+	session *sessions.Session // of the old store; nil if that could not be asked
+	request *http.Request
+	id      string // derived from the cookie
+	until   time.Duration
+	record  record // what the old store has
 }
 
-// expireCookie adds an expiring cookie to the response, in the place of that of an earlier save.
-// Earlier ones of its kind stay: they are for another domain or path, or the visitor has a
-// new session since, whose cookie must remain the last one.
-func (st *state) expireCookie(w http.ResponseWriter, cookie *http.Cookie) {
-	earlier := st.cookie
-	if st.left {
-		earlier = ""
-		if slices.Contains(w.Header()["Set-Cookie"], cookie.String()) {
-			return
-		}
+// meta returns what the session's document here is made of.
+func (o *origin) meta(name string, now time.Time) meta {
+	m := o.record.meta
+	m.hash, m.name = hashID(o.id), name
+	if m.createdAt.IsZero() {
+		m.createdAt = now
 	}
-	st.cookie, st.left = setCookie(w, cookie, earlier), true
+	m.migratedUntil = now.Add(o.until)
+	return m
+}
+
+// touchDue reports whether a save of a stored session moves its expiry.
+func (s *Store) touchDue(st *state, o *sessions.Options, in intent, now time.Time) bool {
+	due := st.correct || st.doubts.age || s.lifetimes.touchDue(st.record.seenAt, now, o.MaxAge)
+	switch in {
+	case intentPersist:
+		return false
+	case intentTouch:
+		return due || o.MaxAge != st.given.MaxAge
+	default:
+		return due || st.resend || *o != st.given
+	}
 }

@@ -66,3 +66,62 @@ func (t *tasks) close(ctx context.Context) (first bool, err error) {
 		return first, ctx.Err()
 	}
 }
+
+// removals are the sessions whose deletion has failed so far. For this store they have
+// ended. Without this list, a logout would be lost if the database fails for a moment.
+type removals struct {
+	mu      sync.Mutex
+	endings map[string]ending // by hash
+	running bool
+}
+
+func (q *removals) pending(hash string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	_, ok := q.endings[hash]
+	return ok
+}
+
+// add reports whether the retries have to be started.
+func (q *removals) add(e ending) (start bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.endings == nil {
+		q.endings = map[string]ending{}
+	}
+	q.endings[e.hash] = e
+	start, q.running = !q.running, true
+	return start
+}
+
+func (q *removals) count() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.endings)
+}
+
+// next returns any ending. If there is none, the retries are over.
+func (q *removals) next() (e ending, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, e := range q.endings {
+		return e, true
+	}
+	q.running = false
+	return ending{}, false
+}
+
+// stop records that the retries ended with deletions pending.
+func (q *removals) stop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.running = false
+}
+
+func (q *removals) done(e ending) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.endings[e.hash] == e { // and not another one, which was added meanwhile
+		delete(q.endings, e.hash)
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
@@ -226,8 +227,8 @@ func TestCommandsAreListed(t *testing.T) {
 			check(f.Store.Persist(t.Context(), session))
 			f.Browser().Login()
 		}, nil},
-		{"`Save`, `Persist` of a change", func() {}, nil},
-		{"`Save`, `Persist` of an unchanged session ", func() {}, nil},
+		{"`Save`, `Persist` of a change; `Save`, `Touch` when the expiry is due ", func() {}, nil},
+		{"`Save`, `Persist`, `Touch` otherwise ", func() {}, nil},
 		{"`Save` with a negative `MaxAge`, `Remove`, `Revoke` ", func() {
 			key := storetest.HashOf(b.Load().ID)
 			f.Log.Reset()
@@ -239,8 +240,11 @@ func TestCommandsAreListed(t *testing.T) {
 			_, err := b.Renew(session)
 			check(err)
 		}, nil},
-		{"`Sessions` ", func() {
+		{"`Sessions`, `All` ", func() {
 			for _, err := range f.Store.Sessions(t.Context(), "ada") {
+				check(err)
+			}
+			for _, err := range f.Store.All(t.Context()) {
 				check(err)
 			}
 		}, nil},
@@ -258,7 +262,7 @@ func TestCommandsAreListed(t *testing.T) {
 		}, func() { f.Expire() }},
 		{"`EnsureIndexes`", func() {
 			cfg := f.Cfg
-			cfg.Cleanup = mongostore.TTLIndex
+			cfg.Cleanup = mongostore.CleanupTTLIndex
 			f.Wire.On("createIndexes", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
 			store, err := mongostore.Open(t.Context(), cfg, storetest.SigningKey)
 			check(err)
@@ -274,6 +278,25 @@ func TestCommandsAreListed(t *testing.T) {
 		check(err)
 		session.Values["n"] = 2
 		check(f.Store.Persist(t.Context(), session))
+		f.WantCommands("update", "update")
+		due := storetest.SetDate("seenAt", time.Now().Add(-time.Hour))
+		f.Edit(due)
+		for _, touch := range []func(*sessions.Session) error{
+			func(s *sessions.Session) error { return f.Store.Touch(t.Context(), s) },
+			func(s *sessions.Session) error {
+				_, err := b.Save(s)
+				return err
+			},
+		} {
+			session := b.Load()
+			f.Log.Reset()
+			check(touch(session))
+			f.WantCommands("update")
+			f.Edit(due)
+		}
+		session = b.Load()
+		f.Log.Reset()
+		check(f.Store.Touch(t.Context(), session))
 	}
 	calls[3].do = func() {
 		session := b.Load()
@@ -281,9 +304,10 @@ func TestCommandsAreListed(t *testing.T) {
 		_, err := b.Save(session)
 		check(err)
 		check(f.Store.Persist(t.Context(), session))
+		check(f.Store.Touch(t.Context(), session))
 	}
 
-	table, _, _ := strings.Cut(page(t, operations), "\n## Rights")
+	table, _, _ := strings.Cut(page(t, operations), "\nWhere requests collide")
 	rows := regexp.MustCompile("(?m)^\\| (`.+) \\| (.*) \\|(.*)\\|$").FindAllStringSubmatch(table, -1)
 	if len(rows) != len(calls) {
 		t.Fatalf("%d rows, want %d", len(rows), len(calls))
@@ -348,7 +372,7 @@ func setOf(list []string) map[string]bool {
 func TestIndexesAreListed(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) {
-		c.OwnerKey, c.Cleanup = "user", mongostore.TTLIndex
+		c.OwnerKey, c.Cleanup = "user", mongostore.CleanupTTLIndex
 	})
 	if err := f.Coll.Drop(t.Context()); err != nil {
 		t.Fatal(err)
@@ -361,6 +385,7 @@ func TestIndexesAreListed(t *testing.T) {
 			Indexes []struct {
 				Key    bson.D
 				Expire *int32 `bson:"expireAfterSeconds"`
+				Filter bson.D `bson:"partialFilterExpression"`
 			}
 		}
 		if c.Index(0).Key() != "createIndexes" {
@@ -376,7 +401,7 @@ func TestIndexesAreListed(t *testing.T) {
 			}
 			call := "db.sessions.createIndex({ " + strings.Join(keys, ", ") + " }"
 			if index.Expire != nil {
-				call += fmt.Sprintf(", { expireAfterSeconds: %d }", *index.Expire)
+				call += fmt.Sprintf(", { expireAfterSeconds: %d, partialFilterExpression: %s }", *index.Expire, shell(index.Filter))
 			}
 			made = append(made, call+")")
 		}
@@ -389,6 +414,19 @@ func TestIndexesAreListed(t *testing.T) {
 			t.Errorf("not on the page: %s", call)
 		}
 	}
+}
+
+// shell returns a document as one writes it in mongosh.
+func shell(doc bson.D) string {
+	var fields []string
+	for _, e := range doc {
+		v := fmt.Sprint(e.Value)
+		if inner, ok := e.Value.(bson.D); ok {
+			v = shell(inner)
+		}
+		fields = append(fields, e.Key+": "+v)
+	}
+	return "{ " + strings.Join(fields, ", ") + " }"
 }
 
 // The pages say what is so: links lead somewhere, and the lists are those of the code.
@@ -438,7 +476,7 @@ func TestWarningsAreSeen(t *testing.T) {
 		"mongostore: no TTL index, so expired sessions are swept by this process": func(_ *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
 			refuse(f, "createIndexes", 13)
 			refuse(f, "listIndexes", 13)
-			f.Cfg.OwnerKey, f.Cfg.Cleanup = "", mongostore.TTLIndex
+			f.Cfg.OwnerKey, f.Cfg.Cleanup = "", mongostore.CleanupTTLIndex
 			f.Open()
 		},
 		"mongostore: no index for the owners of sessions, so listing them is slow": func(_ *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
@@ -446,18 +484,18 @@ func TestWarningsAreSeen(t *testing.T) {
 			refuse(f, "listIndexes", 13)
 			f.Open()
 		},
-		"mongostore: index not made yet, it will be tried again": func(_ *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
+		"mongostore: index not created yet, it will be tried again": func(_ *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
 			refuse(f, "createIndexes", 10107)
 			f.Open()
 		},
 		"mongostore: expired sessions not deleted": func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
 			refuse(f, "find", 13)
-			f.Cfg.Cleanup = mongostore.Sweep
+			f.Cfg.Cleanup = mongostore.CleanupSweep
 			b.Store = f.Open()
 			b.Cookies = map[string]string{}
 			b.Login()
 		},
-		"mongostore: session not removed yet, the deletion will be repeated": func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+		"mongostore: session not removed yet, the deletion will be retried": func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
 			refuse(f, "delete", 10107)
 			b.Logout()
 			f.Wire.Heal()
@@ -475,6 +513,25 @@ func TestWarningsAreSeen(t *testing.T) {
 			b.Logout()
 			if err := f.Store.Close(t.Context()); err != nil {
 				t.Error(err)
+			}
+		},
+		"mongostore: damaged session replaced by a new one": func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			f.Cfg.OnCorrupt = mongostore.CorruptRestart
+			b.Store = f.Open()
+			f.Edit(setField("createdAt", "once"))
+			b.Load()
+		},
+		"mongostore: request failed for its session": func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			refuse(f, "find", 13)
+			if code := serve(f, b); code != http.StatusServiceUnavailable {
+				t.Errorf("status %d", code)
+			}
+		},
+		"mongostore: expiry of a session not moved": func(t *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			f.Age(time.Hour)
+			refuse(f, "update", 13)
+			if code := serve(f, b); code != http.StatusNotFound {
+				t.Errorf("status %d", code)
 			}
 		},
 		"mongostore: damaged session left out of a list": func(t *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
@@ -528,6 +585,13 @@ func TestWarningsAreSeen(t *testing.T) {
 			}
 		})
 	}
+}
+
+// serve has the middleware serve a request whose handler knows no page, and returns the status.
+func serve(f *storetest.Fixture, b *storetest.Browser) int {
+	w := httptest.NewRecorder()
+	f.Store.Middleware(storetest.Name)(http.NotFoundHandler()).ServeHTTP(w, b.Request())
+	return w.Code
 }
 
 func setField(field string, v any) bson.D {
@@ -649,19 +713,25 @@ func TestFieldsOfOthers(t *testing.T) {
 	f := storetest.Setup(t)
 	b := f.Browser().Login()
 	f.Edit(setField("note", "by support"))
-	b.Do(func(s *sessions.Session) { s.Values["n"] = 1 })
+	session := b.Load()
+	session.Values["n"] = 1
+	if _, err := b.Save(session); err != nil {
+		t.Fatal(err)
+	}
 	if v, err := f.Document().LookupErr("note"); err != nil || v.StringValue() != "by support" {
 		t.Errorf("after a save: %v, %v", v, err)
 	}
-	session := b.Load()
+	session = b.Load()
 	if len(session.Values) != 2 {
 		t.Errorf("values: %v", session.Values)
 	}
 	if _, err := b.Renew(session); err != nil {
 		t.Fatal(err)
 	}
-	if v, err := f.Document().LookupErr("note"); err == nil {
-		t.Errorf("after a renewal: %v", v)
+	for _, doc := range f.Documents() {
+		if v, err := doc.LookupErr("note"); err == nil && doc.Lookup("_id").StringValue() == storetest.HashOf(session.ID) {
+			t.Errorf("after a renewal: %v", v)
+		}
 	}
 }
 
@@ -715,13 +785,14 @@ func TestRollingRotation(t *testing.T) {
 		b.Login()
 		for n, store := range []*mongostore.Store{steps[i+1], steps[i], steps[i+1]} {
 			b.Store = store
-			b.Do(func(s *sessions.Session) {
-				if s.Values["user"] != "ada" {
-					t.Errorf("step %d, visit %d: %v", i+1, n, s.Values)
-				}
-				s.Values["user"] = "ada"
-				s.Values["n"] = n
-			})
+			session := b.Load()
+			if session.Values["user"] != "ada" {
+				t.Errorf("step %d, visit %d: %v", i+1, n, session.Values)
+			}
+			session.Values["n"] = n
+			if _, err := b.Save(session); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 
@@ -874,4 +945,12 @@ func (c counting) Get(r *http.Request, name string) (*sessions.Session, error) {
 func (c counting) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
 	*c.saves++
 	return c.Store.Save(r, w, session)
+}
+
+// TestOperationsPageKnowsForeignIndexes: what error 11000 means.
+func TestOperationsPageKnowsForeignIndexes(t *testing.T) {
+	t.Parallel()
+	if !strings.Contains(page(t, operations), "11000") {
+		t.Error("error 11000 is not mentioned")
+	}
 }

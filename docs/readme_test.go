@@ -1,38 +1,46 @@
 package docs_test
 
 import (
+	"errors"
 	"fmt"
 	"go/ast"
+	"go/format"
 	"go/parser"
 	"go/token"
-	"maps"
+	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gorilla/sessions"
+	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-// What a newcomer copies from the README works. Its diffs are compiled in internal/frameworks, which
-// has the stores to come from.
+// What a newcomer copies from the README works. Its diff is compiled in internal/frameworks, with
+// those of docs/migrating.md, and its table of stores is written by internal/bench.
 
 const readme = "README.md"
 
 var fencedBlock = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
 
-// readmeBlocks returns the README's blocks in a language.
-func readmeBlocks(t *testing.T, language string) (blocks []string) {
+// blocksOf returns a page's blocks in a language.
+func blocksOf(t *testing.T, file, language string) (blocks []string) {
 	t.Helper()
-	for _, m := range fencedBlock.FindAllStringSubmatch(page(t, readme), -1) {
+	for _, m := range fencedBlock.FindAllStringSubmatch(page(t, file), -1) {
 		if m[1] == language {
 			blocks = append(blocks, m[2])
 		}
@@ -40,76 +48,182 @@ func readmeBlocks(t *testing.T, language string) (blocks []string) {
 	return blocks
 }
 
-// TestReadmeProgram: the whole program is the quick start with what it needs; built as it stands,
-// but for addresses, it counts visits over plain http, and goes on counting after a restart.
-func TestReadmeProgram(t *testing.T) {
+// TestReadmeIsShort: a newcomer has ten minutes.
+func TestReadmeIsShort(t *testing.T) {
 	t.Parallel()
-	blocks := readmeBlocks(t, "go")
+	text := page(t, readme)
+	if lines, words := strings.Count(text, "\n"), len(strings.Fields(text)); lines > 230 || words > 1900 {
+		t.Errorf("%d lines, %d words", lines, words)
+	}
+}
+
+// readmeProgram builds the README's program in a module of its own, with the other handlers of the
+// README in a second file. Only the addresses are not those of the README, and there are routes
+// to the other handlers.
+func readmeProgram(t *testing.T) (binary string) {
+	t.Helper()
+	blocks := blocksOf(t, readme, "go")
 	if len(blocks) != 2 {
-		t.Fatalf("%d blocks of Go, want the quick start and the whole program", len(blocks))
+		t.Fatalf("%d blocks of Go, want the program and the handlers of devices", len(blocks))
 	}
-	quick, program := blocks[0], blocks[1]
-	if n := strings.Count(quick, "\n"); n >= 20 {
-		t.Errorf("the quick start has %d lines", n)
+	if page(t, "example/minimal/main.go") != blocks[0] {
+		t.Error("example/minimal has another program")
 	}
-	if indented := regexp.MustCompile("(?m)^(.)").ReplaceAllString(quick, "\t$1"); !strings.Contains(program, "\n"+indented) {
-		t.Error("the quick start is not a part of the whole program")
+	program, handlers := blocks[0], "package main\n\nimport (\n\t\"fmt\"\n\t\"net/http\"\n\n\t\"github.com/mongostore/mongostore\"\n)\n\n"+blocks[1]
+	for _, source := range []string{program, handlers} {
+		if formatted, err := format.Source([]byte(source)); err != nil || string(formatted) != source {
+			t.Errorf("not formatted as gofmt does, or an error: %v\n%s", err, source)
+		}
 	}
+	const lastRoute = `r.HandleFunc("/logout", logout).Methods("POST")`
 	for _, change := range [][2]string{
-		{`mongostore.Config{Database: "app"}`, `mongostore.Config{URI: os.Getenv("TEST_URI"), Database: os.Getenv("TEST_DATABASE"), Collection: "readme"}`},
+		{`mongostore.Config{Database: "app"}`, `mongostore.Config{URI: os.Getenv("TEST_URI"), Database: os.Getenv("TEST_DATABASE"), Collection: os.Getenv("TEST_COLLECTION"), ` +
+			`OwnerKey: "user", Describe: func(r *http.Request) map[string]string { return map[string]string{"device": r.UserAgent()} }}`},
 		{`"localhost:8080"`, `os.Getenv("TEST_ADDRESS")`},
+		{lastRoute, lastRoute + "\n\tr.HandleFunc(\"/devices\", devices)\n\tr.HandleFunc(\"/others\", logoutOthers)"},
 	} {
 		if strings.Count(program, change[0]) != 1 {
-			t.Fatalf("the whole program has not one %s", change[0])
+			t.Fatalf("the program has not one %s", change[0])
 		}
 		program = strings.Replace(program, change[0], change[1], 1)
 	}
-	binary := buildOutside(t, program)
+	return buildOutside(t, map[string]string{"main.go": program, "devices.go": handlers})
+}
 
+// TestReadmeProgram runs the README's program: it does not start without a key, its transcript is
+// what a terminal shows, it goes on counting after a restart, and it lists and ends a user's sessions.
+func TestReadmeProgram(t *testing.T) {
+	t.Parallel()
+	storetest.NeedsRepository(t)
+	binary, collection := readmeProgram(t), storetest.Collection("readme")
+
+	s := storetest.Server(t)
 	keyless := exec.CommandContext(t.Context(), binary)
-	keyless.Env = append(os.Environ(), "TEST_URI="+storetest.Server(t).URI, "TEST_DATABASE="+storetest.Server(t).Database, "SIGNING_KEY=")
+	keyless.Env = append(os.Environ(), "TEST_URI="+s.URI, "TEST_DATABASE="+s.Database, "SESSION_KEY=")
 	if out, err := keyless.CombinedOutput(); err == nil || !strings.Contains(string(out), "key") {
 		t.Errorf("without a key: %v\n%s", err, out)
 	}
 
+	address, stop := runProgram(t, binary, collection)
+	t.Run("transcript", func(t *testing.T) { transcript(t, "http://"+address) })
+
+	laptop, phone := newPerson(t, "laptop"), newPerson(t, "phone")
+	laptop.sees(t, address, "/", "Visit 1.")
+	laptop.post(t, address, "/login", url.Values{"name": {"Bob"}})
+	laptop.sees(t, address, "/", "Hello, Bob. Visit 3.") // the login redirects to it
+	stop()
+	address, _ = runProgram(t, binary, collection)
+	laptop.sees(t, address, "/", "Hello, Bob. Visit 4.")
+
+	phone.post(t, address, "/login", url.Values{"name": {"Bob"}})
+	if list := laptop.get(t, address, "/devices"); strings.Count(list, "\n") != 2 ||
+		!strings.Contains(list, "map[device:laptop] true\n") || !strings.Contains(list, "map[device:phone] false\n") {
+		t.Errorf("the devices are\n%s", list)
+	}
+	laptop.get(t, address, "/others")
+	phone.sees(t, address, "/", "<p>Visit 1.")
+	laptop.sees(t, address, "/", "Hello, Bob. Visit 5.")
+	laptop.post(t, address, "/logout", nil)
+	laptop.sees(t, address, "/", "<p>Visit 2.") // the logout redirects to the first
+}
+
+// transcript carries out the commands of the README, and compares what they print.
+func transcript(t *testing.T, site string) {
+	for _, tool := range []string{"curl", "sh", "grep", "cp"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("there is no %s", tool)
+		}
+	}
+	blocks := blocksOf(t, readme, "console")
+	if len(blocks) != 1 {
+		t.Fatalf("%d transcripts", len(blocks))
+	}
+	const base = "http://localhost:8080"
+	folder, commands := t.TempDir(), strings.Split("\n"+blocks[0], "\n$ ")
+	if commands[0] != "" || len(commands) < 5 {
+		t.Fatalf("%d commands, after %q", len(commands)-1, commands[0])
+	}
+	for _, step := range commands[1:] {
+		command, want, _ := strings.Cut(step, "\n")
+		want = strings.TrimSuffix(want, "\n")
+		sh := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(command, base, site))
+		sh.Dir = folder
+		// Neither a proxy nor a .curlrc of this machine has a part in it.
+		sh.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + folder, "LC_ALL=C.UTF-8"}
+		out, err := sh.CombinedOutput()
+		if got := strings.TrimSuffix(string(out), "\n"); err != nil || got != want {
+			t.Errorf("$ %s\nprints\n%s\nand by the README\n%s\n(error %v)", command, got, want, err)
+		}
+	}
+}
+
+// person has a browser.
+type person struct {
+	client *http.Client
+	device string
+}
+
+func newPerson(t *testing.T, device string) *person {
+	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Jar: jar, Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
-	visit := 0
-	for range 2 {
-		address, stop := runProgram(t, binary)
-		for range 2 {
-			visit++
-			res, err := client.Get("http://" + address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body := make([]byte, 100)
-			n, _ := res.Body.Read(body)
-			_ = res.Body.Close()
-			if want := fmt.Sprint("visit ", visit); string(body[:n]) != want {
-				t.Errorf("%s %q, want %q", res.Status, body[:n], want)
-			}
-		}
-		stop()
+	return &person{&http.Client{Jar: jar, Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}, device}
+}
+
+func (p *person) do(t *testing.T, method, address, path string, form url.Values) string {
+	t.Helper()
+	// The cookies are kept by the name of the host: a restart changes the port only.
+	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+address+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("User-Agent", p.device)
+	res, err := p.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	if err := errors.Join(err, res.Body.Close()); err != nil || res.StatusCode != http.StatusOK {
+		t.Errorf("%s %s: %s, %v", method, path, res.Status, err)
+	}
+	return string(body)
+}
+
+func (p *person) get(t *testing.T, address, path string) string {
+	t.Helper()
+	return p.do(t, http.MethodGet, address, path, nil)
+}
+
+func (p *person) post(t *testing.T, address, path string, form url.Values) {
+	t.Helper()
+	p.do(t, http.MethodPost, address, path, form)
+}
+
+func (p *person) sees(t *testing.T, address, path, want string) {
+	t.Helper()
+	if got := p.get(t, address, path); !strings.Contains(got, want) {
+		t.Errorf("%s has\n%s\nwant %q", path, got, want)
 	}
 }
 
-// buildOutside builds a program in a module of its own, which knows this one by a replace. It asks
-// nothing of the network.
-func buildOutside(t *testing.T, program string) (binary string) {
+// buildOutside builds a program in a module of its own, which knows this one by a replace.
+func buildOutside(t *testing.T, sources map[string]string) (binary string) {
 	t.Helper()
 	root, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
-	const path = "github.com/mongostore/mongostore"
+	const path, router = "github.com/mongostore/mongostore", "github.com/gorilla/mux"
+	mux := regexp.MustCompile(router + ` v\S+`).FindString(page(t, "example/go.mod"))
 	mod := strings.Replace(page(t, "go.mod"), "module "+path, "module example.com/visits", 1) +
-		fmt.Sprintf("\nrequire %s v0.0.0\n\nreplace %s => %q\n", path, path, root)
+		fmt.Sprintf("\nrequire %s\n\nrequire %s v0.0.0\n\nreplace %s => %q\n", mux, path, path, root)
+	sum := page(t, "go.sum") + strings.Join(regexp.MustCompile("(?m)^"+router+" .*\n").FindAllString(page(t, "example/go.sum"), -1), "")
 	dir := t.TempDir()
-	for name, text := range map[string]string{"main.go": program, "go.mod": mod, "go.sum": page(t, "go.sum")} {
+	sources["go.mod"], sources["go.sum"] = mod, sum
+	for name, text := range sources {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +231,7 @@ func buildOutside(t *testing.T, program string) (binary string) {
 	binary = filepath.Join(dir, "visits.exe") // Windows wants its name
 	build := exec.CommandContext(t.Context(), "go", "build", "-mod=readonly", "-o", binary, ".")
 	build.Dir = dir
-	build.Env = append(os.Environ(), "GOFLAGS=", "GOPROXY=off", "GOWORK=off", "PWD="+dir)
+	build.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "PWD="+dir)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
@@ -125,7 +239,7 @@ func buildOutside(t *testing.T, program string) (binary string) {
 }
 
 // runProgram starts the README's program and waits until it listens.
-func runProgram(t *testing.T, binary string) (address string, stop func()) {
+func runProgram(t *testing.T, binary, collection string) (address string, stop func()) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -137,8 +251,8 @@ func runProgram(t *testing.T, binary string) (address string, stop func()) {
 	var log storetest.LogBuffer
 	run := exec.CommandContext(t.Context(), binary)
 	run.Stdout, run.Stderr = &log, &log
-	run.Env = append(os.Environ(), "TEST_URI="+s.URI, "TEST_DATABASE="+s.Database, "TEST_ADDRESS="+address,
-		"SIGNING_KEY="+strings.Repeat("2a", 32))
+	run.Env = append(os.Environ(), "TEST_URI="+s.URI, "TEST_DATABASE="+s.Database, "TEST_COLLECTION="+collection, "TEST_ADDRESS="+address,
+		"SESSION_KEY="+strings.Repeat("2a", 16))
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -165,8 +279,8 @@ func runProgram(t *testing.T, binary string) (address string, stop func()) {
 	}
 }
 
-// TestReadmeNames: every name of the package, of a store, and of Config's fields exists; in a diff's
-// new code, too.
+// TestReadmeNames: every name of the package, of a store, of an error, and of Config's fields in the table
+// exists, and the table of errors has the statuses that StatusCode returns.
 func TestReadmeNames(t *testing.T) {
 	t.Parallel()
 	symbols := documented(t)
@@ -177,44 +291,43 @@ func TestReadmeNames(t *testing.T) {
 		return method || field
 	}
 	text := regexp.MustCompile("(?m)^-.*$").ReplaceAllString(page(t, readme), "")
-	names := regexp.MustCompile(`\b(mongostore|store)\.([A-Z]\w*)`).FindAllStringSubmatch(text, -1)
+	names := regexp.MustCompile(`\b(mongostore|store|Config)\.([A-Z]\w*)`).FindAllStringSubmatch(text, -1)
 	for _, m := range names {
-		if m[1] == "mongostore" && !symbols[m[2]] || m[1] == "store" && !isOfStore(m[2]) {
+		_, field := configType.FieldByName(m[2])
+		if m[1] == "mongostore" && !symbols[m[2]] || m[1] == "store" && !isOfStore(m[2]) || m[1] == "Config" && !field {
 			t.Errorf("there is no %s", m[0])
 		}
 	}
 	if len(names) < 20 {
 		t.Error("the test has missed most names")
 	}
-	for name := range symbols {
-		if strings.HasPrefix(name, "Err") && !strings.Contains(text, "`"+name+"`") {
-			t.Errorf("%s is in no table", name)
+
+	rows := regexp.MustCompile("(?m)^\\| `(Err\\w+)` \\| (\\d+) \\|").FindAllStringSubmatch(text, -1)
+	for _, row := range rows {
+		if err := sentinels[row[1]]; err == nil || fmt.Sprint(mongostore.StatusCode(err)) != row[2] {
+			t.Errorf("%s has the status %d, listed %s", row[1], mongostore.StatusCode(err), row[2])
 		}
 	}
-
-	fields, listed := map[string]bool{}, map[string]bool{}
-	for i := range configType.NumField() {
-		fields[configType.Field(i).Name] = true
+	if len(rows) != 5 {
+		t.Errorf("%d errors are listed", len(rows))
 	}
-	_, table, _ := strings.Cut(text, "\n## Configuration\n")
+
+	_, table, _ := strings.Cut(text, "\n## Settings\n")
 	table, _, _ = strings.Cut(table, "\n## ")
-	for _, row := range regexp.MustCompile("(?m)^\\| (`[^|]+`) \\|").FindAllStringSubmatch(table, -1) {
+	settings := regexp.MustCompile("(?m)^\\| (`[^|]+`) \\|").FindAllStringSubmatch(table, -1)
+	for _, row := range settings {
 		for _, span := range codeSpan.FindAllString(row[1], -1) {
-			listed[strings.Trim(span, "`")] = true
+			if _, ok := configType.FieldByName(strings.Trim(span, "`")); !ok {
+				t.Errorf("Config has no %s", span)
+			}
 		}
 	}
-	if !maps.Equal(fields, listed) {
-		t.Errorf("Config has %v, listed %v", fields, listed)
+	if len(settings) != 8 {
+		t.Errorf("%d settings are listed", len(settings))
 	}
 
-	blocks := readmeBlocks(t, "go")
-	for _, block := range readmeBlocks(t, "diff") {
-		blocks = append(blocks, regexp.MustCompile("(?m)^(?:-.*\n|[ +])").ReplaceAllString(block, ""))
-	}
-	if len(blocks) < 6 {
-		t.Errorf("%d blocks of Go", len(blocks))
-	}
-	for _, block := range blocks {
+	for _, block := range blocksOf(t, readme, "diff") {
+		block = regexp.MustCompile("(?m)^(?:-.*\n|[ +])").ReplaceAllString(block, "")
 		ast.Inspect(parseBlock(t, block), func(n ast.Node) bool {
 			literal, ok := n.(*ast.CompositeLit)
 			if !ok {
@@ -225,12 +338,98 @@ func TestReadmeNames(t *testing.T) {
 				return true
 			}
 			for _, element := range literal.Elts {
-				if pair, ok := element.(*ast.KeyValueExpr); !ok || !fields[fmt.Sprint(pair.Key)] {
+				pair, ok := element.(*ast.KeyValueExpr)
+				if _, field := configType.FieldByName(fmt.Sprint(pair.Key)); !ok || !field {
 					t.Errorf("Config has no field for %v", element)
 				}
 			}
 			return true
 		})
+	}
+}
+
+// sentinels are the errors to test for, by name.
+var sentinels = map[string]error{
+	"ErrGone": mongostore.ErrGone, "ErrConflict": mongostore.ErrConflict, "ErrNotFound": mongostore.ErrNotFound,
+	"ErrTooLarge": mongostore.ErrTooLarge, "ErrCorrupt": mongostore.ErrCorrupt, "ErrUnavailable": mongostore.ErrUnavailable,
+}
+
+// TestReadmeQueries: the README's queries find Ada's live session, count all live sessions, and log
+// Ada out.
+func TestReadmeQueries(t *testing.T) {
+	t.Parallel()
+	blocks := blocksOf(t, readme, "js")
+	if len(blocks) != 1 {
+		t.Fatalf("%d blocks of queries", len(blocks))
+	}
+	queries := regexp.MustCompile(`(?m)^db\.sessions\.(\w+)\((.*)\) +// `).FindAllStringSubmatch(blocks[0], -1)
+	if len(queries) != 3 || strings.Count(blocks[0], "\n") != 3 {
+		t.Fatalf("%d queries", len(queries))
+	}
+	f := storetest.Setup(t)
+	for _, user := range []string{"Ada", "Bob"} {
+		f.Browser().Do(func(s *sessions.Session) { s.Values["user"] = user })
+	}
+	want := []int64{1, 2, 1}
+	for i, query := range queries {
+		filter := filterOf(t, query[2])
+		var got int64
+		var err error
+		switch query[1] {
+		case "find", "countDocuments":
+			got, err = f.Coll.CountDocuments(t.Context(), filter)
+		case "deleteMany":
+			res, errDelete := f.Coll.DeleteMany(t.Context(), filter)
+			if err = errDelete; err == nil {
+				got = res.DeletedCount
+			}
+		default:
+			t.Fatalf("no such query: %s", query[1])
+		}
+		if got != want[i] || err != nil {
+			t.Errorf("%s finds %d (error %v), want %d", query[0], got, err, want[i])
+		}
+	}
+}
+
+// filterOf reads a filter as mongosh does.
+func filterOf(t *testing.T, text string) (filter bson.D) {
+	t.Helper()
+	text = regexp.MustCompile(`([{,] *)(\$?\w+):`).ReplaceAllString(text, `$1"$2":`)
+	text = strings.ReplaceAll(text, "new Date()", fmt.Sprintf(`{"$date": %q}`, time.Now().UTC().Format(time.RFC3339Nano)))
+	if err := bson.UnmarshalExtJSON([]byte(text), false, &filter); err != nil {
+		t.Fatal(text, err)
+	}
+	return filter
+}
+
+// TestReadmeCost: the README's figures are those of docs/benchmarks.md.
+func TestReadmeCost(t *testing.T) {
+	t.Parallel()
+	cpu := func(section, row string) float64 {
+		_, text, ok := strings.Cut(page(t, "docs/benchmarks.md"), "\n## "+section+"\n")
+		_, text, ok2 := strings.Cut(text, "\n| "+row+" | ")
+		line, _, _ := strings.Cut(text, "\n")
+		cells := strings.Split(line, " | ")
+		if !ok || !ok2 || len(cells) < 5 {
+			t.Fatalf("no row %q in %q", row, section)
+		}
+		us, err := strconv.ParseFloat(cells[3], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return us
+	}
+	figures := regexp.MustCompile(`(\d+) µs`).FindAllStringSubmatch(page(t, readme), -1)
+	sections := []string{"8 values, load and unchanged save, 1 browser", "8 values, load and one changed key, 1 browser"}
+	if len(figures) != len(sections) {
+		t.Fatalf("%d figures in the README", len(figures))
+	}
+	for i, section := range sections {
+		want := math.Round(cpu(section, "this store") - cpu(section, "the driver alone"))
+		if figures[i][1] != fmt.Sprint(want) {
+			t.Errorf("%s: %s µs in the README, measured %v", section, figures[i][1], want)
+		}
 	}
 }
 

@@ -4,16 +4,18 @@ go 1.25.0
 
 replace github.com/mongostore/mongostore => ../
 
-replace github.com/mongostore/mongostore/internal/mongotest => ../internal/mongotest
+replace github.com/mongostore/mongostore/mongotest => ../mongotest
 
 require (
 	github.com/chromedp/cdproto v0.159.2
 	github.com/chromedp/chromedp v0.23.0
+	github.com/dustin/go-humanize v1.0.1
 	github.com/gorilla/mux v1.8.1
 	github.com/gorilla/securecookie v1.1.2
 	github.com/gorilla/sessions v1.4.0
-	github.com/mongostore/mongostore v0.0.0-00010101000000-000000000000
-	github.com/mongostore/mongostore/internal/mongotest v0.0.0-00010101000000-000000000000
+	github.com/mileusna/useragent v1.3.5
+	github.com/mongostore/mongostore v0.1.0
+	github.com/mongostore/mongostore/mongotest v0.1.0
 	go.mongodb.org/mongo-driver/v2 v2.9.3
 )
 
@@ -26,7 +28,6 @@ require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
 	github.com/go-logr/logr v1.4.2 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect

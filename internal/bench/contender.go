@@ -216,7 +216,7 @@ func newOwn(ctx context.Context, env *Env) (*Contender, error) {
 		Logger:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
 	if !env.TTL {
-		cfg.Cleanup = mongostore.Off // the others' documents would not be swept either
+		cfg.Cleanup = mongostore.CleanupOff // the others' documents would not be swept either
 	}
 	store, err := mongostore.Open(ctx, cfg, signingKey)
 	if err != nil {

@@ -9,5 +9,5 @@
 // can do without. Every figure is also given as a ratio to it.
 //
 // The server is another process, so that its work is not counted as ours: that
-// of MONGODB_URI, or what internal/mongotest finds or starts.
+// of MONGODB_URI, or what mongotest finds or starts.
 package bench

@@ -79,7 +79,7 @@ func (x *trial) moveTo(coll *mongo.Collection, from *old) *moving {
 		Collection:  coll.Name(),
 		OwnerKey:    "user",
 		Timeout:     time.Minute,
-		Cleanup:     mongostore.Off,
+		Cleanup:     mongostore.CleanupOff,
 		MigrateFrom: from.store,
 		Logger:      slog.New(slog.NewTextHandler(log, nil)),
 	}, signingKey)

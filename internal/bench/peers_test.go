@@ -344,7 +344,7 @@ func openOwn(x *trial, set setting) *subject {
 		AbsoluteTimeout: set.absolute,
 		TouchInterval:   set.touch,
 		OwnerKey:        set.owner,
-		Cleanup:         mongostore.Off, // so that no expired session is deleted meanwhile
+		Cleanup:         mongostore.CleanupOff, // so that no expired session is deleted meanwhile
 		Logger:          slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	if set.wire == nil {

@@ -19,7 +19,7 @@ type Server struct {
 	end func()
 }
 
-// Start starts internal/mongotest's command, which finds or starts a server as its
+// Start starts mongotest's command, which finds or starts a server as its
 // documentation says. It is a process of its own.
 func Start() (*Server, error) {
 	if os.Getenv("MONGODB_URI") != "" || os.Getenv("MONGOSTORE_TEST") != "embedded" {

@@ -11,7 +11,7 @@ func chiRouter(store *mongostore.Store) *chi.Mux {
 	r.Post("/logout", logout(store))
 
 	r.Group(func(r chi.Router) {
-		r.Use(sessions(store))
+		r.Use(store.Middleware(sessionName))
 		r.Get("/", home(store))
 		r.Post("/login", login(store))
 	})

@@ -19,7 +19,7 @@ func openCSRF(t *testing.T, f *fixture, protect func(http.Handler) http.Handler)
 	r := muxRouter(f.store)
 	r.HandleFunc("/login", loginForm).Methods(http.MethodGet)
 	r.HandleFunc("/account/login", loginForm).Methods(http.MethodGet)
-	r.Handle("/set", sessions(f.store)(set(f.store, noPause))).Methods(http.MethodPost)
+	r.Handle("/set", f.store.Middleware(sessionName)(set(f.store, noPause))).Methods(http.MethodPost)
 	return newBrowser(t, serve(t, protect(r)))
 }
 

@@ -15,29 +15,18 @@ func echoServer(store *mongostore.Store) *echo.Echo {
 	e.Use(session.Middleware(store))
 	e.POST("/logout", echoLogout)
 
-	pages := e.Group("", echoVisit(store))
+	pages := e.Group("", echo.WrapMiddleware(store.Middleware(sessionName)))
 	pages.GET("/", echoHome)
 	pages.POST("/login", echoLogin(store))
 	return e
 }
 
-func echoVisit(store *mongostore.Store) echo.MiddlewareFunc {
-	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c *echo.Context) error {
-			if err := visit(store, c.Response(), c.Request(), sessionName); err != nil {
-				return echo.NewHTTPError(status(err), "please try again")
-			}
-			return next(c)
-		}
-	}
-}
-
 func echoLogin(store *mongostore.Store) echo.HandlerFunc {
 	return func(c *echo.Context) error {
-		s, _ := session.Get(sessionName, c)    // its error: see visit
-		s.Values["user"] = c.FormValue("name") // once the password is checked
+		s, _ := session.Get(sessionName, c)
+		s.Values["user"] = c.FormValue("name") // after you have checked the password
 		if err := store.Renew(c.Request(), c.Response(), s); err != nil {
-			return echo.NewHTTPError(status(err), "please try again")
+			return echo.NewHTTPError(mongostore.StatusCode(err), "please try again")
 		}
 		return c.Redirect(http.StatusSeeOther, "/")
 	}
@@ -45,7 +34,7 @@ func echoLogin(store *mongostore.Store) echo.HandlerFunc {
 
 func echoHome(c *echo.Context) error {
 	s, _ := session.Get(sessionName, c)
-	if user, ok := s.Values["user"].(string); ok {
+	if user, ok := mongostore.Value[string](s, "user"); ok {
 		return c.String(http.StatusOK, fmt.Sprintf("Hello, %q", user))
 	}
 	return c.String(http.StatusOK, "Please sign in")
@@ -55,7 +44,7 @@ func echoLogout(c *echo.Context) error {
 	s, _ := session.Get(sessionName, c)
 	s.Options.MaxAge = -1
 	if err := s.Save(c.Request(), c.Response()); err != nil {
-		return echo.NewHTTPError(status(err), "please try again")
+		return echo.NewHTTPError(mongostore.StatusCode(err), "please try again")
 	}
 	return c.Redirect(http.StatusSeeOther, "/")
 }

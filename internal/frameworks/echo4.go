@@ -15,29 +15,18 @@ func echo4Server(store *mongostore.Store) *echo.Echo {
 	e.Use(session.Middleware(store))
 	e.POST("/logout", echo4Logout)
 
-	pages := e.Group("", echo4Visit(store))
+	pages := e.Group("", echo.WrapMiddleware(store.Middleware(sessionName)))
 	pages.GET("/", echo4Home)
 	pages.POST("/login", echo4Login(store))
 	return e
 }
 
-func echo4Visit(store *mongostore.Store) echo.MiddlewareFunc {
-	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			if err := visit(store, c.Response(), c.Request(), sessionName); err != nil {
-				return echo.NewHTTPError(status(err), "please try again")
-			}
-			return next(c)
-		}
-	}
-}
-
 func echo4Login(store *mongostore.Store) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		s, _ := session.Get(sessionName, c)    // its error: see visit
-		s.Values["user"] = c.FormValue("name") // once the password is checked
+		s, _ := session.Get(sessionName, c)
+		s.Values["user"] = c.FormValue("name") // after you have checked the password
 		if err := store.Renew(c.Request(), c.Response(), s); err != nil {
-			return echo.NewHTTPError(status(err), "please try again")
+			return echo.NewHTTPError(mongostore.StatusCode(err), "please try again")
 		}
 		return c.Redirect(http.StatusSeeOther, "/")
 	}
@@ -45,7 +34,7 @@ func echo4Login(store *mongostore.Store) echo.HandlerFunc {
 
 func echo4Home(c echo.Context) error {
 	s, _ := session.Get(sessionName, c)
-	if user, ok := s.Values["user"].(string); ok {
+	if user, ok := mongostore.Value[string](s, "user"); ok {
 		return c.String(http.StatusOK, fmt.Sprintf("Hello, %q", user))
 	}
 	return c.String(http.StatusOK, "Please sign in")
@@ -55,7 +44,7 @@ func echo4Logout(c echo.Context) error {
 	s, _ := session.Get(sessionName, c)
 	s.Options.MaxAge = -1
 	if err := s.Save(c.Request(), c.Response()); err != nil {
-		return echo.NewHTTPError(status(err), "please try again")
+		return echo.NewHTTPError(mongostore.StatusCode(err), "please try again")
 	}
 	return c.Redirect(http.StatusSeeOther, "/")
 }

@@ -20,19 +20,19 @@ import (
 )
 
 // The applications of docs/frameworks.md. To each is added, behind its middleware, a POST /set,
-// which loads the session in the framework's way, pauses, sets a key, and saves.
+// which loads the session in the framework's way, pauses, and sets a key.
 var applications = []struct {
 	name string
 	open func(*mongostore.Store, pause) http.Handler
 }{
 	{"mux", func(store *mongostore.Store, p pause) http.Handler {
 		r := muxRouter(store)
-		r.Handle("/set", sessions(store)(set(store, p))).Methods(http.MethodPost)
+		r.Handle("/set", store.Middleware(sessionName)(set(store, p))).Methods(http.MethodPost)
 		return r
 	}},
 	{"chi", func(store *mongostore.Store, p pause) http.Handler {
 		r := chiRouter(store)
-		r.With(sessions(store)).Post("/set", set(store, p))
+		r.With(store.Middleware(sessionName)).Post("/set", set(store, p))
 		return r
 	}},
 	{"gin", func(store *mongostore.Store, p pause) http.Handler {
@@ -43,7 +43,7 @@ var applications = []struct {
 			p()
 			s.Set(c.PostForm("key"), true)
 			if err := s.Save(); err != nil {
-				c.AbortWithStatus(status(err))
+				c.AbortWithStatus(mongostore.StatusCode(err))
 			}
 		})
 		return r
@@ -57,11 +57,8 @@ var applications = []struct {
 			}
 			p()
 			s.Values[c.FormValue("key")] = true
-			if err := s.Save(c.Request(), c.Response()); err != nil {
-				return echo.NewHTTPError(status(err), "please try again")
-			}
 			return c.NoContent(http.StatusOK)
-		}, echoVisit(store))
+		}, echo.WrapMiddleware(store.Middleware(sessionName)))
 		return e
 	}},
 	{"echo v4", func(store *mongostore.Store, p pause) http.Handler {
@@ -73,23 +70,18 @@ var applications = []struct {
 			}
 			p()
 			s.Values[c.FormValue("key")] = true
-			if err := s.Save(c.Request(), c.Response()); err != nil {
-				return echo4.NewHTTPError(status(err), "please try again")
-			}
 			return c.NoContent(http.StatusOK)
-		}, echo4Visit(store))
+		}, echo4.WrapMiddleware(store.Middleware(sessionName)))
 		return e
 	}},
 }
 
+// set leaves the save to the middleware.
 func set(store *mongostore.Store, p pause) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s, _ := store.Get(r, sessionName)
 		p()
 		s.Values[r.PostFormValue("key")] = true
-		if err := s.Save(r, w); err != nil {
-			http.Error(w, "please try again", status(err))
-		}
 	}
 }
 

@@ -7,18 +7,12 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/ginstore"
 )
-
-// ginStore is the store as gin-contrib/sessions wants it.
-type ginStore struct{ *mongostore.Store }
-
-func (s ginStore) Options(options ginsessions.Options) {
-	s.Store.Options = options.ToGorillaOptions()
-}
 
 func ginEngine(store *mongostore.Store) *gin.Engine {
 	r := gin.New()
-	r.Use(gin.Recovery(), ginsessions.Sessions(sessionName, ginStore{store}))
+	r.Use(gin.Recovery(), ginsessions.Sessions(sessionName, ginstore.New(store)))
 	r.POST("/logout", ginLogout)
 
 	pages := r.Group("/", ginVisit(store))
@@ -27,25 +21,24 @@ func ginEngine(store *mongostore.Store) *gin.Engine {
 	return r
 }
 
-// ginVisit sees to what gin-contrib does not: it only logs that a session could not be
-// loaded, and its Save does nothing if nothing was set, so that sessions would expire
-// while they are in use.
+// ginVisit does what gin-contrib does not. That only logs that a session could not be loaded,
+// and its Save does nothing if nothing was set, so sessions would expire while they are in use.
 func ginVisit(store *mongostore.Store) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		if err := visit(store, c.Writer, c.Request, sessionName); err != nil {
-			c.AbortWithStatus(status(err))
+			c.AbortWithStatus(mongostore.StatusCode(err))
 		}
 	}
 }
 
-// ginLogin takes the session from the store, where it can be renewed. It is the same that
-// Default gives.
+// ginLogin gets the session from the store, where it can be renewed. Default returns the same
+// one.
 func ginLogin(store *mongostore.Store) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		session, _ := store.Get(c.Request, sessionName) // its error: see visit
-		session.Values["user"] = c.PostForm("name")     // once the password is checked
+		session, _ := store.Get(c.Request, sessionName) // visit has handled its error
+		session.Values["user"] = c.PostForm("name")     // after you have checked the password
 		if err := store.Renew(c.Request, c.Writer, session); err != nil {
-			c.AbortWithStatus(status(err))
+			c.AbortWithStatus(mongostore.StatusCode(err))
 			return
 		}
 		c.Redirect(http.StatusSeeOther, "/")
@@ -61,13 +54,13 @@ func ginHome(c *gin.Context) {
 	}
 }
 
-// ginLogout gives all the options anew, since that is what Options does. Clear is no
-// logout: it leaves a session without values, under its old ID.
+// ginLogout sets MaxAge only: ginstore takes the cookie's other options from the store. Clear
+// is no logout: it leaves an empty session under the same ID.
 func ginLogout(c *gin.Context) {
 	session := ginsessions.Default(c)
-	session.Options(ginsessions.Options{Path: "/", MaxAge: -1, HttpOnly: true, Secure: true})
+	session.Options(ginsessions.Options{MaxAge: -1})
 	if err := session.Save(); err != nil {
-		c.AbortWithStatus(status(err))
+		c.AbortWithStatus(mongostore.StatusCode(err))
 		return
 	}
 	c.Redirect(http.StatusSeeOther, "/")

@@ -4,24 +4,30 @@ go 1.25.0
 
 replace github.com/mongostore/mongostore => ../../
 
-replace github.com/mongostore/mongostore/internal/mongotest => ../mongotest
+replace github.com/mongostore/mongostore/ginstore => ../../ginstore
+
+replace github.com/mongostore/mongostore/mongotest => ../../mongotest
 
 require (
-	github.com/gin-contrib/sessions v1.0.4
+	github.com/coder/websocket v1.8.15
+	github.com/gin-contrib/sessions v1.1.0
 	github.com/gin-gonic/gin v1.12.0
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/gorilla/csrf v1.7.3
 	github.com/gorilla/mux v1.8.1
 	github.com/gorilla/securecookie v1.1.2
 	github.com/gorilla/sessions v1.4.0
+	github.com/gorilla/websocket v1.5.3
 	github.com/labstack/echo-contrib v0.50.1
 	github.com/labstack/echo-contrib/v5 v5.0.0
 	github.com/labstack/echo/v4 v4.16.0
 	github.com/labstack/echo/v5 v5.3.1
 	github.com/laziness-coders/mongostore v0.0.14
 	github.com/markbates/goth v1.82.0
-	github.com/mongostore/mongostore v0.0.0-00010101000000-000000000000
-	github.com/mongostore/mongostore/internal/mongotest v0.0.0-00010101000000-000000000000
+	github.com/mongostore/mongostore v0.1.0
+	github.com/mongostore/mongostore/ginstore v0.1.0
+	github.com/mongostore/mongostore/mongotest v0.1.0
+	github.com/ory/dockertest/v3 v3.12.0
 	go.mongodb.org/mongo-driver v1.17.3
 	go.mongodb.org/mongo-driver/v2 v2.9.3
 )
@@ -90,7 +96,6 @@ require (
 	github.com/opencontainers/go-digest v1.0.0 // indirect
 	github.com/opencontainers/image-spec v1.1.0 // indirect
 	github.com/opencontainers/runc v1.2.3 // indirect
-	github.com/ory/dockertest/v3 v3.12.0 // indirect
 	github.com/pelletier/go-toml/v2 v2.2.4 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/pmezard/go-difflib v1.0.0 // indirect

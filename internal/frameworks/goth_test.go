@@ -34,6 +34,7 @@ func TestGoth(t *testing.T) {
 		{"outage", gothOutage},
 		{"logout", gothLogout},
 		{"long values", gothLongValue},
+		{"posts from another site", gothFormPosts},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, openGoth(t)) })
 	}
@@ -154,7 +155,7 @@ func gothLogout(t *testing.T, site *gothSite) {
 	withGoth(r, site.store, site.attempts)
 	r.Post("/goth/logout", func(w http.ResponseWriter, r *http.Request) {
 		if err := gothic.Logout(w, r); err != nil {
-			http.Error(w, "please try again", status(err))
+			http.Error(w, "please try again", mongostore.StatusCode(err))
 		}
 	})
 	b := newBrowser(t, serve(t, r))
@@ -198,5 +199,19 @@ func gothLongValue(t *testing.T, site *gothSite) {
 	count, err := site.coll.CountDocuments(t.Context(), bson.D{{Key: "values.faux", Value: bson.D{{Key: "$exists", Value: true}}}})
 	if err != nil || count != 1 {
 		t.Errorf("%d sessions have the provider's name as a key (error %v)", count, err)
+	}
+}
+
+// gothFormPosts: a browser sends the cookie of goth's session with a POST of the provider's site,
+// and no other.
+func gothFormPosts(t *testing.T, site *gothSite) {
+	acceptFormPosts(site.attempts)
+	b := newBrowser(t, site.server)
+	response := b.get("/auth/faux").wants(http.StatusTemporaryRedirect)
+	if c := response.cookie(gothic.SessionName); c == nil || c.SameSite != http.SameSiteNoneMode || !c.Secure {
+		t.Errorf("goth's cookie is %v", c)
+	}
+	if c := b.post("/login", "name", "Ada").cookie(sessionName); c == nil || c.SameSite != http.SameSiteLaxMode {
+		t.Errorf("the session's cookie is %v", c)
 	}
 }

@@ -24,7 +24,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/mongostore/mongostore"
-	"github.com/mongostore/mongostore/internal/mongotest"
+	"github.com/mongostore/mongostore/mongotest"
 )
 
 // patience is how long a test waits for something that should come soon.
@@ -50,20 +50,17 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*patience) // for an image to be pulled
-	defer cancel()
-	server, err := mongotest.Start(ctx)
+	server, err := mongotest.Shared()
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = server.Stop(context.Background()) }()
-	fmt.Fprintln(os.Stderr, "frameworks: tests run against", server.Description())
-	client, err := mongo.Connect(options.Client().ApplyURI(server.URI()))
+	fmt.Fprintln(os.Stderr, "frameworks: tests run against", server.Description)
+	client, err := mongo.Connect(options.Client().ApplyURI(server.URI))
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = client.Disconnect(context.Background()) }()
-	testURI = server.URI()
+	testURI = server.URI
 	testData = client.Database(fmt.Sprintf("frameworks_%d_%d", os.Getpid(), time.Now().UnixMilli()))
 	defer func() { _ = testData.Drop(context.Background()) }()
 	return m.Run(), nil
@@ -99,7 +96,7 @@ func (f *fixture) open(client *mongo.Client) *mongostore.Store {
 		Client:     client,
 		Database:   testData.Name(),
 		Collection: f.coll.Name(),
-		Cleanup:    mongostore.Off,
+		Cleanup:    mongostore.CleanupOff,
 		Timeout:    20 * time.Second, // a busy machine is no outage
 	}, signingKey)
 	if err != nil {

@@ -13,7 +13,7 @@ func muxRouter(store *mongostore.Store) *mux.Router {
 	r.Handle("/logout", logout(store)).Methods(http.MethodPost)
 
 	pages := r.NewRoute().Subrouter()
-	pages.Use(sessions(store))
+	pages.Use(store.Middleware(sessionName))
 	pages.Handle("/", home(store)).Methods(http.MethodGet)
 	pages.Handle("/login", login(store)).Methods(http.MethodPost)
 	return r

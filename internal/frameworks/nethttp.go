@@ -7,26 +7,15 @@ import (
 	"github.com/mongostore/mongostore"
 )
 
-// sessions is the middleware that mux, chi and net/http itself take.
-func sessions(store *mongostore.Store) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if err := visit(store, w, r, sessionName); err != nil {
-				http.Error(w, "please try again", status(err))
-				return
-			}
-			next.ServeHTTP(w, r)
-		})
-	}
-}
+const sessionName = "session" // also the cookie's name
 
-// login gives the session a fresh ID, so that one that was planted is worth nothing.
+// login gives the session a new ID, so an ID that was planted before does not work.
 func login(store *mongostore.Store) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		session, _ := store.Get(r, sessionName)          // its error: see visit
-		session.Values["user"] = r.PostFormValue("name") // once the password is checked
+		session, _ := store.Get(r, sessionName)
+		session.Values["user"] = r.PostFormValue("name") // after you have checked the password
 		if err := store.Renew(r, w, session); err != nil {
-			http.Error(w, "please try again", status(err))
+			http.Error(w, "please try again", mongostore.StatusCode(err))
 			return
 		}
 		http.Redirect(w, r, "/", http.StatusSeeOther)
@@ -36,7 +25,7 @@ func login(store *mongostore.Store) http.HandlerFunc {
 func home(store *mongostore.Store) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		session, _ := store.Get(r, sessionName)
-		if user, ok := session.Values["user"].(string); ok {
+		if user, ok := mongostore.Value[string](session, "user"); ok {
 			fmt.Fprintf(w, "Hello, %q", user)
 		} else {
 			fmt.Fprint(w, "Please sign in")
@@ -44,13 +33,13 @@ func home(store *mongostore.Store) http.HandlerFunc {
 	}
 }
 
-// logout works behind no middleware: also while the database is down.
+// logout is outside of the middleware, so it works while MongoDB is unavailable.
 func logout(store *mongostore.Store) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		session, _ := store.Get(r, sessionName)
 		session.Options.MaxAge = -1
 		if err := session.Save(r, w); err != nil {
-			http.Error(w, "please try again", status(err))
+			http.Error(w, "please try again", mongostore.StatusCode(err))
 			return
 		}
 		http.Redirect(w, r, "/", http.StatusSeeOther)

@@ -74,7 +74,7 @@ func TestEcho4IsEcho5(t *testing.T) {
 		"github.com/labstack/echo-contrib/v5/", "github.com/labstack/echo-contrib/",
 		"github.com/labstack/echo/v5", "github.com/labstack/echo/v4",
 		"*echo.Context", "echo.Context",
-		"func echo", "func echo4", "echoLog", "echo4Log", "echoHome", "echo4Home", "echoVisit", "echo4Visit",
+		"func echo", "func echo4", "echoLog", "echo4Log", "echoHome", "echo4Home",
 	).Replace(read(t, "echo.go"))
 	if got := read(t, "echo4.go"); got != want {
 		t.Errorf("echo4.go is\n%s\nwant\n%s", got, want)

@@ -18,6 +18,7 @@ import (
 	"github.com/labstack/echo/v5"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/ginstore"
 )
 
 // What goes wrong in the frameworks with any store, and what to do instead.
@@ -67,7 +68,7 @@ func TestSaveAfterBody(t *testing.T) {
 		}},
 		{"gin", func(store *mongostore.Store) http.Handler {
 			r := gin.New()
-			r.Use(ginsessions.Sessions(sessionName, ginStore{store}))
+			r.Use(ginsessions.Sessions(sessionName, ginstore.New(store)))
 			save := func(c *gin.Context) {
 				s := ginsessions.Default(c)
 				s.Set("user", "Ada")
@@ -134,7 +135,7 @@ func ginAt(t *testing.T, store *mongostore.Store, path string, handler func(*gin
 
 func ginSave(c *gin.Context, s ginsessions.Session) {
 	if err := s.Save(); err != nil {
-		c.AbortWithStatus(status(err))
+		c.AbortWithStatus(mongostore.StatusCode(err))
 	}
 }
 
@@ -160,8 +161,8 @@ func TestGinClearIsNoLogout(t *testing.T) {
 	b.signedOut()
 }
 
-// Options replaces all options, also those that are not named. Without a Path the browser takes
-// the cookie's removal for that of another cookie; without HttpOnly scripts may read the next one.
+// Options replaces all options, also those that are not named: without HttpOnly scripts may read the
+// next cookie. For a logout ginstore adds what is missing, so that the browser removes the cookie.
 func TestGinOptionsReplacesAll(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
@@ -171,10 +172,10 @@ func TestGinOptionsReplacesAll(t *testing.T) {
 	})
 	b.login("Ada")
 	b.post("/account/logout").wants(200)
-	if b.cookie(sessionName) == "" {
-		t.Error("the cookie is removed after all")
+	if b.cookie(sessionName) != "" {
+		t.Error("the browser keeps the cookie")
 	}
-	f.wantDocuments(0) // the session has ended all the same
+	f.wantDocuments(0)
 	b.signedOut()
 
 	for _, tt := range []struct {
@@ -202,11 +203,11 @@ func TestGinOptionsReplacesAll(t *testing.T) {
 	}
 }
 
-// The middleware of gin-contrib keeps the store's options as they were set by its own method.
+// New sessions have the options that were set by the store's own method.
 func TestGinStoreOptions(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	ginStore{f.store}.Options(ginsessions.Options{Path: "/", MaxAge: 600, HttpOnly: true, Secure: true})
+	ginstore.New(f.store).Options(ginsessions.Options{Path: "/", MaxAge: 600, HttpOnly: true, Secure: true})
 	b := newBrowser(t, serve(t, ginEngine(f.store)))
 	if c := b.post("/login", "name", "Ada").cookie(sessionName); c == nil || c.MaxAge != 600 {
 		t.Errorf("the login sets the cookie %v", c)
@@ -267,7 +268,7 @@ func TestGinSessionsMany(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	r := gin.New()
-	r.Use(ginsessions.SessionsMany([]string{"a", "b"}, ginStore{f.store}))
+	r.Use(ginsessions.SessionsMany([]string{"a", "b"}, ginstore.New(f.store)))
 	r.POST("/set", func(c *gin.Context) {
 		for _, name := range []string{"a", "b"} {
 			s := ginsessions.DefaultMany(c, name)
@@ -313,6 +314,53 @@ func TestEchoWithoutMiddleware(t *testing.T) {
 	}
 }
 
+// A handler's error becomes a response after the middleware. What the handler changed before is
+// saved, and a save that fails comes before the handler's error.
+func TestEchoErrors(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		open func(*mongostore.Store, func(*mongostore.Store, *http.Request)) http.Handler
+	}{
+		{"echo", func(store *mongostore.Store, change func(*mongostore.Store, *http.Request)) http.Handler {
+			e := echoServer(store)
+			e.POST("/fail", func(c *echo.Context) error {
+				change(store, c.Request())
+				return echo.NewHTTPError(http.StatusUnprocessableEntity, "wrong")
+			}, echo.WrapMiddleware(store.Middleware(sessionName)))
+			return e
+		}},
+		{"echo v4", func(store *mongostore.Store, change func(*mongostore.Store, *http.Request)) http.Handler {
+			e := echo4Server(store)
+			e.POST("/fail", func(c echo4.Context) error {
+				change(store, c.Request())
+				return echo4.NewHTTPError(http.StatusUnprocessableEntity, "wrong")
+			}, echo4.WrapMiddleware(store.Middleware(sessionName)))
+			return e
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			var value any = 1
+			b := newBrowser(t, serve(t, tt.open(f.store, func(store *mongostore.Store, r *http.Request) {
+				s, _ := store.Get(r, sessionName)
+				s.Values["attempts"] = value
+			})))
+			if answer := b.post("/fail").wants(http.StatusUnprocessableEntity, "wrong"); answer.cookie(sessionName) == nil {
+				t.Error("the response has no cookie")
+			}
+			if keys := f.keys(); !slices.Equal(keys, []string{"attempts"}) {
+				t.Errorf("the session has the values %q", keys)
+			}
+			value = make(chan int) // which cannot be stored
+			if answer := b.post("/fail").wants(http.StatusInternalServerError); answer.body != "Internal Server Error\n" {
+				t.Errorf("the response is %q", answer.body)
+			}
+		})
+	}
+}
+
 // A middleware that gives the handlers a derived request does not part them from their
 // session: it is loaded once, and can be saved by either request.
 func TestDerivedRequest(t *testing.T) {
@@ -320,7 +368,7 @@ func TestDerivedRequest(t *testing.T) {
 	f := setup(t)
 	type key struct{}
 	r := chi.NewRouter()
-	r.Use(sessions(f.store), func(next http.Handler) http.Handler {
+	r.Use(f.store.Middleware(sessionName), func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, true)))
 		})

@@ -164,7 +164,7 @@ var unsealed = []any{
 	"nolist", "bools", "ints", "int64s", "floats", "times", "maps", "flags", "counts", "counts64", "rates", "carts", "$set", "50%",
 }
 
-type counts struct{ tried, rejected, refused, fresh, alive, opened int }
+type counts struct{ tried, rejected, refused, fresh, renewed, alive, opened int }
 
 const marker = "SECRET" // a part of most values
 
@@ -244,19 +244,32 @@ func richValues() map[any]any {
 	}
 }
 
-// newVictim stores a rich session: plain, sealed, or moved to another ID by a renewal that could
-// not delete it.
+// The kinds of victims. Those that have ended are tombstones.
+var (
+	liveVictims  = []string{"plain", "sealed", "migrated"}
+	endedVictims = []string{"renewed", "logged out"} // the latter after a migration
+)
+
+// newVictim stores a rich session, and ends it if it is of such a kind.
 func newVictim(t testing.TB, kind string) *victim {
 	t.Helper()
 	v := &victim{t: t, forger: &forger{}, log: &storetest.CommandLog{}, sealed: kind == "sealed", gobs: map[string]any{}, keys: map[string]keyOrError{}}
+	migrated := kind == "migrated" || kind == "logged out"
+	old := sessions.NewCookieStore([]byte("the signing key of the store before"))
 	v.f = storetest.Setup(t, func(c *mongostore.Config) {
 		c.OwnerKey = "user"
 		c.Describe = func(*http.Request) map[string]string { return map[string]string{"device": "SECRET phone"} }
 		if v.sealed {
 			c.SealKeys = [][]byte{damageSealKey}
 		}
+		if migrated {
+			c.MigrateFrom = old
+		}
 	})
 	v.browser = v.f.Browser()
+	if migrated {
+		v.browser.LoginAt(old)
+	}
 	v.browser.Do(func(s *sessions.Session) {
 		s.Values = richValues()
 		if v.sealed { // where all that is sealed looks alike
@@ -266,18 +279,22 @@ func newVictim(t testing.TB, kind string) *victim {
 	})
 	session := v.browser.Load()
 	v.id, v.doc = session.ID, v.f.Document()
-	if kind == "moved" {
-		v.f.Wire.On("delete", storetest.Rule{Kind: storetest.Refuse})
+	switch kind {
+	case "renewed":
 		if _, err := v.browser.Clone().Renew(session); err != nil {
 			t.Fatal(err)
 		}
-		for _, doc := range v.f.Documents() {
-			if _, err := doc.LookupErr("movedTo"); err == nil {
-				v.doc = doc
-			}
+	case "logged out":
+		v.browser.Clone().Logout()
+	}
+	for _, doc := range v.f.Documents() {
+		if doc.Lookup("_id").StringValue() == storetest.HashOf(v.id) {
+			v.doc = doc
 		}
 	}
-	v.store = openForged(t, v.f.Cfg, v.forger, v.log)
+	cfg := v.f.Cfg
+	cfg.MigrateFrom = nil
+	v.store = openForged(t, cfg, v.forger, v.log)
 	v.oracle = newOracle(t)
 	v.learnGobs(v.oracle.doc)
 	v.learnGobs(v.doc)
@@ -386,6 +403,7 @@ func (v *victim) learnGobs(stored bson.Raw) {
 // verdict is what a load has to return for a document.
 type verdict struct {
 	fresh   bool     // a new session, for there is none that is alive
+	renewed bool     // which a save does not store, for it was renewed a moment ago
 	refused bool     // an error
 	bad     []string // the names of fields, or of keys, of which the error has to name one
 	unsure  bool     // an error is no surprise: whether a gob is good is not decided here
@@ -409,10 +427,13 @@ func (v *victim) judge(doc []byte, loaded bool) verdict {
 		return verdict{refused: true}
 	}
 	types := map[string][]bson.Type{
-		"v": numberTypes, "name": {bson.TypeString}, "values": {bson.TypeEmbeddedDocument}, "rev": numberTypes,
+		"v": numberTypes, "name": {bson.TypeString}, "rev": append([]bson.Type{bson.TypeNull}, numberTypes...),
 		"createdAt": {bson.TypeDateTime}, "seenAt": {bson.TypeDateTime}, "expiresAt": {bson.TypeDateTime},
 	}
-	optional := map[string][]bson.Type{"owner": nil, "details": nil, "maxAge": numberTypes, "movedTo": {bson.TypeString}}
+	optional := map[string][]bson.Type{
+		"values": {bson.TypeEmbeddedDocument}, "owner": nil, "details": nil, "maxAge": numberTypes,
+		"movedTo": {bson.TypeString}, "migratedUntil": {bson.TypeDateTime},
+	}
 	fields, bad := map[string]bson.RawValue{}, []string(nil)
 	for _, e := range top {
 		kinds, known := types[e.Key()]
@@ -424,9 +445,7 @@ func (v *victim) judge(doc []byte, loaded bool) verdict {
 		}
 		_, twice := fields[e.Key()]
 		value := e.Value()
-		_, moved := bson.Raw(doc).LookupErr("movedTo")
-		frozen := e.Key() == "rev" && value.Type == bson.TypeNull && moved == nil
-		if twice || kinds != nil && !slices.Contains(kinds, value.Type) && !frozen || badNumber(value, kinds) || badText(value, kinds) ||
+		if twice || kinds != nil && !slices.Contains(kinds, value.Type) || badNumber(value, kinds) || badText(value, kinds) ||
 			e.Key() == "movedTo" && len(value.Value) == 5 {
 			bad = append(bad, e.Key())
 		}
@@ -440,36 +459,52 @@ func (v *victim) judge(doc []byte, loaded bool) verdict {
 	if n, ok := whole(fields["v"]); ok && n != 1 {
 		bad = append(bad, "version")
 	}
-	if len(bad) > 0 {
-		return verdict{refused: true, bad: bad}
-	}
-
 	res := verdict{values: map[any]any{}}
 	if age, there := fields["maxAge"]; there {
 		seconds, _ := whole(age)
 		if seconds < 0 {
-			return verdict{refused: true, bad: []string{"maxAge"}}
+			bad = append(bad, "maxAge")
 		}
+		seconds = min(seconds, 100*365*24*3600)
 		res.maxAge = &seconds
 	}
-	if rev, _ := whole(fields["rev"]); fields["rev"].Type != bson.TypeNull && rev < 1 {
-		return verdict{refused: true, bad: []string{"rev"}}
+	tombstone := fields["rev"].Type == bson.TypeNull
+	if rev, _ := whole(fields["rev"]); !tombstone && rev < 1 {
+		bad = append(bad, "rev")
 	}
-	// Of a session that is dead it does not matter how good its values are.
-	seen := time.UnixMilli(fields["seenAt"].DateTime())
-	life := 24 * time.Hour
-	if res.maxAge != nil && *res.maxAge > 0 {
-		life = time.Duration(min(*res.maxAge, 100*365*24*3600)) * time.Second
+	_, moved := fields["movedTo"]
+	if moved && !tombstone {
+		bad = append(bad, "movedTo")
+	}
+	if len(bad) > 0 {
+		return verdict{refused: true, bad: bad}
+	}
+
+	// Of a session that has ended it does not matter how good its values are.
+	seen, now := time.UnixMilli(fields["seenAt"].DateTime()), time.Now()
+	if seen.After(now.Add(time.Minute)) {
+		seen = now
+	}
+	life := 30 * 24 * time.Hour
+	switch {
+	case res.maxAge != nil && *res.maxAge > 0:
+		life = time.Duration(*res.maxAge) * time.Second
+	case res.maxAge != nil:
+		life = 24 * time.Hour
 	}
 	cookie, _ := fields["name"].StringValueOK()
-	_, moved := fields["movedTo"]
-	if moved || cookie != storetest.Name || !time.UnixMilli(fields["expiresAt"].DateTime()).After(time.Now()) ||
-		res.maxAge != nil && !seen.Add(life).After(time.Now()) {
+	res.fresh = tombstone || cookie != storetest.Name
+	res.renewed = moved && cookie == storetest.Name && now.Sub(seen) < 30*time.Second
+	if tombstone || !time.UnixMilli(fields["expiresAt"].DateTime()).After(now) || !seen.Add(life).After(now) {
 		res.fresh = true
 		return res
 	}
 
-	values, ok := wellFormed(fields["values"].Value)
+	stored, there := fields["values"]
+	if !there {
+		return verdict{refused: true, bad: []string{"values"}}
+	}
+	values, ok := wellFormed(stored.Value)
 	if !ok {
 		return verdict{refused: true}
 	}
@@ -504,7 +539,7 @@ func whole(v bson.RawValue) (int64, bool) {
 }
 
 func badNumber(v bson.RawValue, kinds []bson.Type) bool {
-	if _, ok := whole(v); ok || len(kinds) != len(numberTypes) {
+	if _, ok := whole(v); ok || !slices.Contains(kinds, bson.TypeInt64) {
 		return false
 	}
 	return slices.Contains(numberTypes, v.Type)
@@ -611,7 +646,7 @@ var taggedTypes = func() map[string]reflect.Type {
 		[]float64(nil), []time.Time(nil), []map[string]any(nil), map[string]string(nil), map[string]bool(nil), map[string]int(nil),
 		map[string]int64(nil), map[string]float64(nil), map[string][]string(nil),
 	} {
-		types[reflect.TypeOf(v).String()] = reflect.TypeOf(v)
+		types[strings.ReplaceAll(reflect.TypeOf(v).String(), "interface {}", "any")] = reflect.TypeOf(v)
 	}
 	types["[]byte"] = types["[]uint8"]
 	delete(types, "[]uint8")
@@ -846,6 +881,14 @@ func (v *victim) load(what string, doc []byte) {
 		if !session.IsNew || session.ID != "" || len(session.Values) > 0 {
 			fail("no new session but %+v", session)
 		}
+		if want.renewed {
+			session.Values["user"], err = "somebody else", nil
+			w := httptest.NewRecorder()
+			if err = session.Save(r, w); !errors.Is(err, mongostore.ErrGone) || w.Header()["Set-Cookie"] != nil || len(v.log.Reset()) > 0 {
+				fail("a session that was renewed was saved")
+			}
+			v.count.renewed++
+		}
 	default:
 		v.count.alive++
 		if session.IsNew || session.ID != v.id {
@@ -933,7 +976,7 @@ func (v *victim) checkChange(fail func(string, ...any), session *sessions.Sessio
 		keys[key] = e.Key()
 	}
 	for operator, ours := range map[string][]string{
-		"$set":   {"values.one more", "owner", "details", "expiresAt", "maxAge"},
+		"$set":   {"values.one more", "owner", "details", "createdAt", "seenAt", "expiresAt", "maxAge"},
 		"$unset": append([]string{"owner", "details", "maxAge"}, twice...),
 	} {
 		changes, err := commands[0].LookupErr("updates", "0", "u", operator)
@@ -1029,7 +1072,7 @@ func oneOf[T any](m mutator, from []T) T { return from[m.IntN(len(from))] }
 
 // newNames are what a field may be renamed to.
 var newNames = []string{
-	"_id", "v", "name", "values", "owner", "details", "rev", "createdAt", "seenAt", "expiresAt", "maxAge", "movedTo",
+	"_id", "v", "name", "values", "owner", "details", "rev", "createdAt", "seenAt", "expiresAt", "maxAge", "movedTo", "migratedUntil",
 	"_type", "_value", "text", "user", "cart", "", "a.b", "$set", "%", "%2f", "%2F", "%empty", "%nil", "%int:7", "%int:07", "%uint8:300",
 	"%gob:AAAA", "%gob:!", "%bool:T", "%zz:1", "\xff", " x", "0", "1", "01", "session",
 }
@@ -1240,23 +1283,25 @@ func TestDamage(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("seed %d", seed)
-	for i, kind := range []string{"plain", "sealed", "moved"} {
+	shares := map[string]int{"plain": 4, "sealed": 3, "migrated": 1, "renewed": 1, "logged out": 1} // tenths
+	for _, kind := range slices.Concat(liveVictims, endedVictims) {
 		t.Run(kind, func(t *testing.T) {
 			v := newVictim(t, kind)
 			v.alone = true
 			v.load("as it is", v.doc)
-			if kind != "moved" && v.count.alive != 1 || kind == "moved" && v.count.fresh != 1 {
+			live := slices.Contains(liveVictims, kind)
+			if live && v.count.alive != 1 || !live && v.count.fresh != 1 || v.count.renewed == 1 != (kind == "renewed") {
 				t.Fatalf("the document as it was written: %+v", v.count)
 			}
 			step := 1
-			if kind == "moved" || testing.Short() {
+			if !live && len(v.doc) > 1000 || testing.Short() {
 				step = 8
 			}
 			for end := 0; end < len(v.doc); end += step {
 				v.load(fmt.Sprintf("cut at %d", end), frame(bytes.Clone(v.doc[:end])))
 			}
-			// One of them lacks nothing but its last field, maxAge, which need not be there.
-			if kind != "moved" && (v.count.alive > 2 || v.count.fresh > 0) || v.count.rejected > 0 {
+			// Some lack only the last fields, maxAge and migratedUntil, which need not be there.
+			if live && (v.count.alive > 3 || v.count.fresh > 0) || v.count.alive > 2 && kind != "migrated" || v.count.rejected > 0 {
 				t.Errorf("documents that were cut off were read: %+v", v.count)
 			}
 			for end := 0; end < len(v.doc); end += 16 * step {
@@ -1274,7 +1319,7 @@ func TestDamage(t *testing.T) {
 			}
 			reached := func() int { return v.count.tried - v.count.rejected }
 			v.count = counts{}
-			for round := 0; reached() < n*[]int{5, 4, 1}[i]/10; round++ {
+			for round := 0; reached() < n*shares[kind]/10; round++ {
 				m := mutator{rand.New(rand.NewPCG(seed, uint64(round)))}
 				v.load(fmt.Sprintf("seed %d, round %d", seed, round), m.mutate(v.doc))
 			}
@@ -1337,7 +1382,7 @@ func TestDamageIsNamed(t *testing.T) {
 		set("v", 0, "no format version"),
 		set("v", "1", "field v"),
 		set("rev", 0, "field rev"),
-		set("rev", nil, "field rev"),
+		set("rev", "", "field rev"),
 		set("rev", -1, "field rev"),
 		set("rev", 1.5, "field rev"),
 		set("maxAge", -1, "field maxAge"),
@@ -1348,8 +1393,15 @@ func TestDamageIsNamed(t *testing.T) {
 		set("seenAt", nil, "field seenAt"),
 		set("expiresAt", bson.Timestamp{T: math.MaxUint32}, "field expiresAt"),
 		{"movedTo empty", func(root, _ *part) {
+			root.kid("rev").set(t, nil)
 			root.kids = append(root.kids, partOf(bson.TypeString, "movedTo", []byte{1, 0, 0, 0, 0}))
 		}, "field movedTo"},
+		{"movedTo in a session", func(root, _ *part) {
+			root.kids = append(root.kids, partOf(bson.TypeString, "movedTo", []byte("\x02\x00\x00\x00a\x00")))
+		}, "field movedTo"},
+		{"migratedUntil is a number", func(root, _ *part) {
+			root.kids = append(root.kids, partOf(bson.TypeInt32, "migratedUntil", []byte{1, 0, 0, 0}))
+		}, "field migratedUntil"},
 		{"a newer version of another shape", func(root, _ *part) {
 			root.kid("v").set(t, 2)
 			root.drop("values")
@@ -1454,7 +1506,13 @@ func TestDeadDocuments(t *testing.T) {
 		"another name":    func(root *part) { root.kid("name").set(t, "other") },
 		"a name in parts": func(root *part) { root.kid("name").set(t, "session\x00") },
 		"no name":         func(root *part) { root.kid("name").set(t, "") },
-		"moved": func(root *part) {
+		"a tombstone":     func(root *part) { root.kid("rev").set(t, nil) },
+		"a tombstone without values": func(root *part) {
+			root.kid("rev").set(t, nil)
+			root.drop("values")
+		},
+		"renewed": func(root *part) {
+			root.kid("rev").set(t, nil)
 			root.kids = append(root.kids, partOf(bson.TypeString, "movedTo", []byte("\x02\x00\x00\x00a\x00")))
 		},
 		"expired":  func(root *part) { root.kid("expiresAt").set(t, bson.NewDateTimeFromTime(time.Now().Add(-time.Second))) },
@@ -1576,7 +1634,7 @@ func TestSealedElsewhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		session, err := store.Get(mine.browser.Request(), storetest.Name)
-		if !errors.Is(err, mongostore.ErrCorrupt) || !strings.Contains(err.Error(), `key "`) || !strings.Contains(err.Error(), "not configured") {
+		if !errors.Is(err, mongostore.ErrCorrupt) || !strings.Contains(err.Error(), `key "`) || !strings.Contains(err.Error(), "not in Config.SealKeys") {
 			t.Errorf("with %d other keys: %v", len(keys), err)
 		}
 		w := httptest.NewRecorder()
@@ -1709,7 +1767,7 @@ func TestDamageMeanwhile(t *testing.T) {
 		"save":  (*storetest.Browser).Save,
 		"renew": (*storetest.Browser).Renew,
 	} {
-		f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.Reject })
+		f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.ConflictReject })
 		b := f.Browser().Login()
 		session := b.Load()
 		f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values.user", Value: broken}}}, {Key: "$inc", Value: bson.D{{Key: "rev", Value: 1}}}})

@@ -4,7 +4,7 @@ go 1.25.0
 
 replace github.com/mongostore/mongostore => ../..
 
-replace github.com/mongostore/mongostore/internal/mongotest => ../mongotest
+replace github.com/mongostore/mongostore/mongotest => ../../mongotest
 
 require (
 	github.com/anishathalye/porcupine v1.3.1

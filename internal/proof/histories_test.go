@@ -41,9 +41,9 @@ const (
 // stores on one collection as several processes would have them, and checks that
 // each is linearizable.
 func TestHistories(t *testing.T) {
-	for _, policy := range []mongostore.ConflictPolicy{mongostore.Merge, mongostore.Reject} {
+	for _, policy := range []mongostore.ConflictPolicy{mongostore.ConflictMerge, mongostore.ConflictReject} {
 		for _, faulty := range []bool{false, true} {
-			text := map[mongostore.ConflictPolicy]string{mongostore.Merge: "merge", mongostore.Reject: "reject"}[policy]
+			text := map[mongostore.ConflictPolicy]string{mongostore.ConflictMerge: "merge", mongostore.ConflictReject: "reject"}[policy]
 			if faulty {
 				text += " with faults"
 			}
@@ -57,9 +57,9 @@ func TestHistories(t *testing.T) {
 
 // figures count what happened in all histories.
 type figures struct {
-	histories, operations, unavailable, pending atomic.Int64
-	outcomes                                    [end + 1][unknown + 1]atomic.Int64
-	faults                                      [faults]atomic.Int64
+	histories, operations, unavailable, pending, undecided atomic.Int64
+	outcomes                                               [end + 1][unknown + 1]atomic.Int64
+	faults                                                 [faults]atomic.Int64
 }
 
 // rig is where one history after another is run: several processes on one collection.
@@ -127,7 +127,7 @@ func (f *figures) report(t *testing.T, took time.Duration) {
 		o := &f.outcomes[k]
 		t.Logf("%6s: %5d done, %5d gone, %4d conflicts, %4d unknown", what, o[done].Load(), o[gone].Load(), o[conflict].Load(), o[unknown].Load())
 	}
-	t.Logf("%d loads or first saves without an answer, %d logouts carried out later", f.unavailable.Load(), f.pending.Load())
+	t.Logf("%d loads or first saves without an answer, %d logouts carried out later, %d undecided renewals", f.unavailable.Load(), f.pending.Load(), f.undecided.Load())
 	var hits []string
 	for k := refuse; k < faults; k++ {
 		hits = append(hits, fmt.Sprintf("%d %v", f.faults[k].Load(), k))
@@ -150,7 +150,7 @@ func (f *figures) demand(t *testing.T, policy mongostore.ConflictPolicy, faulty 
 			t.Error("there was no", what)
 		}
 	}
-	if conflicts := f.outcomes[save][conflict].Load(); (conflicts > 0) != (policy == mongostore.Reject) {
+	if conflicts := f.outcomes[save][conflict].Load(); (conflicts > 0) != (policy == mongostore.ConflictReject) {
 		t.Errorf("there were %d conflicts", conflicts)
 	}
 	unknowns := f.outcomes[save][unknown].Load()
@@ -175,7 +175,6 @@ type history struct {
 	docs     map[string]int // indexes of the session IDs
 	tickets  []ticket
 	deferred []deferral
-	yielded  []porcupine.Operation // renewals that found the session gone
 }
 
 // ticket is how to get at a session.
@@ -252,7 +251,7 @@ func (g *rig) open(client *mongo.Client, said *warnings) (*mongostore.Store, err
 		Database:   g.coll.Database().Name(),
 		Collection: g.coll.Name(),
 		OnConflict: g.policy,
-		Cleanup:    mongostore.Off,
+		Cleanup:    mongostore.CleanupOff,
 		Logger:     slog.New(said),
 		Timeout:    g.timeout(),
 	}, signingKey)
@@ -331,6 +330,8 @@ type requester struct {
 	said    *remarks
 	doc     int // of a stored session; -1 of a new one
 	base    values
+	list    []int  // as base
+	sent    values // of the last save, if that was not answered: the next one sends these keys again
 }
 
 func (c *requester) step() {
@@ -358,7 +359,7 @@ func (c *requester) begin() {
 	if err != nil {
 		c.t.Error("new session:", err)
 	}
-	c.session, c.doc, c.base = session, -1, values{}
+	c.session, c.doc, c.base, c.list, c.sent = session, -1, values{}, nil, nothing
 }
 
 func (c *requester) load() {
@@ -388,17 +389,24 @@ func (c *requester) load() {
 	case session.ID != tk.id:
 		c.t.Errorf("%s: another session than was asked for", in.what)
 	default:
-		held := c.valuesOf(session)
-		c.record(c, in, output{values: held}, call, ret)
-		c.session, c.doc, c.base = session, tk.doc, held
+		held, list := c.valuesOf(session)
+		c.record(c, in, output{values: held, list: textOfList(list)}, call, ret)
+		c.session, c.doc, c.base, c.list, c.sent = session, tk.doc, held, list, nothing
 		if fetched {
 			c.request = nil
 		}
 	}
 }
 
-func (c *requester) valuesOf(session *sessions.Session) (v values) {
+func (c *requester) valuesOf(session *sessions.Session) (v values, list []int) {
 	found := 0
+	if elements, ok := session.Values[listKey].([]any); ok {
+		found++
+		for _, e := range elements {
+			n, _ := e.(int)
+			list = append(list, n)
+		}
+	}
 	for k, key := range keys {
 		if n, ok := session.Values[key].(int); ok {
 			v[k] = n
@@ -408,10 +416,42 @@ func (c *requester) valuesOf(session *sessions.Session) (v values) {
 	if found != len(session.Values) {
 		c.t.Errorf("the session holds %v", session.Values)
 	}
-	return v
+	return v, list
 }
 
-// change changes some of the session's values, and tells which.
+func textOfList(list []int) string {
+	in := input{appended: list}
+	return in.edit("")
+}
+
+// changeList appends to the session's list, or takes all elements or the first out of it, as flash
+// messages are.
+func (c *requester) changeList(in *input) {
+	list, _ := c.session.Values[listKey].([]any)
+	switch c.rnd.IntN(6) {
+	case 0, 1:
+		c.session.Values[listKey] = append(slices.Clone(list), int(c.unique.Add(1)))
+	case 2:
+		delete(c.session.Values, listKey)
+	case 3:
+		if len(list) > 0 {
+			c.session.Values[listKey] = slices.Clone(list[1:])
+		}
+	}
+	_, now := c.valuesOf(c.session)
+	for _, n := range c.list {
+		if !slices.Contains(now, n) {
+			in.taken = append(in.taken, n)
+		}
+	}
+	for _, n := range now {
+		if !slices.Contains(c.list, n) {
+			in.appended = append(in.appended, n)
+		}
+	}
+}
+
+// change changes some of the session's values, and returns which.
 func (c *requester) change() values {
 	for range 1 + c.rnd.IntN(2) {
 		k := c.rnd.IntN(len(keys))
@@ -421,9 +461,9 @@ func (c *requester) change() values {
 			c.session.Values[keys[k]] = int(c.unique.Add(1))
 		}
 	}
-	write := c.valuesOf(c.session)
+	write, _ := c.valuesOf(c.session)
 	for k := range write {
-		if write[k] == c.base[k] {
+		if write[k] == c.base[k] && c.sent[k] == untouched {
 			write[k] = untouched
 		}
 	}
@@ -431,7 +471,8 @@ func (c *requester) change() values {
 }
 
 func (c *requester) save() {
-	in := input{kind: save, what: "save", doc: c.doc, base: c.base, write: c.change()}
+	in := input{kind: save, what: "save", doc: c.doc, base: c.base, sent: c.sent, write: c.change()}
+	c.changeList(&in)
 	if c.doc < 0 {
 		in.kind, in.what = create, "create"
 	}
@@ -445,7 +486,7 @@ func (c *requester) save() {
 		cookie, err = respond(c.t, c.process.store.Save, c.request, c.session)
 	}
 	ret := c.now()
-	if in.write == (values{untouched, untouched, untouched}) && c.doc >= 0 && err == nil {
+	if in.write == nothing && len(in.taken)+len(in.appended) == 0 && c.doc >= 0 && err == nil {
 		return // nothing was sent
 	}
 	out, ok := c.outcome(in.what, err)
@@ -453,12 +494,23 @@ func (c *requester) save() {
 	case !ok:
 	case in.kind == save:
 		if out.result == done {
-			c.base = in.over(c.base)
+			c.base, c.sent = in.over(c.base), nothing
+			_, c.list = c.valuesOf(c.session)
 		}
 		c.record(c, in, out, call, until(ret, out))
+		if out.result == unknown {
+			c.sent = in.write
+			if len(in.appended) > 0 {
+				c.session = nil // an element that is appended again may occur twice
+			}
+		}
 	case out.result == done:
+		if cookie == "" && c.request != nil {
+			c.t.Error("a new session without a cookie")
+		}
 		in.doc = c.know(c.session.ID, cookie)
 		c.doc, c.base = in.doc, in.over(c.base)
+		_, c.list = c.valuesOf(c.session)
 		c.record(c, in, out, call, ret)
 	case out.result == unknown:
 		c.figures.unavailable.Add(1) // and what there may be, nobody can get at
@@ -496,7 +548,8 @@ func (c *requester) renew() {
 	if c.request == nil {
 		c.request, c.said = newRequest(c.t.Context(), "")
 	}
-	in := input{kind: renew, what: "renew", doc: c.doc, base: c.base, write: c.change()}
+	in := input{kind: renew, what: "renew", doc: c.doc, base: c.base, sent: c.sent, write: c.change()}
+	c.changeList(&in)
 	call := c.now()
 	cookie, err := respond(c.t, c.process.store.Renew, c.request, c.session)
 	ret := c.now()
@@ -506,25 +559,24 @@ func (c *requester) renew() {
 	}
 	switch out.result {
 	case done:
-		out.values = c.valuesOf(c.session)
+		if cookie == "" {
+			c.t.Error("a renewed session without a cookie")
+		}
+		out.values, c.list = c.valuesOf(c.session)
+		out.list = textOfList(c.list)
 		out.doc = c.know(c.session.ID, cookie)
-		c.doc, c.base = out.doc, out.values
+		c.doc, c.base, c.sent = out.doc, out.values, nothing
 	case unknown:
-		// It goes on under the old ID, unless it has ended; the change is nowhere.
+		// It continues under the old ID, unless that has ended. If the renewal is undecided, nobody
+		// uses its cookie.
+		if cookie != "" {
+			c.figures.undecided.Add(1)
+		}
 		c.figures.outcomes[renew][unknown].Add(1)
 		c.stray()
 		c.record(c, input{kind: end, what: "failed renewal", doc: in.doc}, out, call, forever)
 		c.session = nil
 		return
-	case gone:
-		c.mu.Lock()
-		c.yielded = append(c.yielded, porcupine.Operation{
-			ClientId: c.process.index,
-			Input:    input{kind: end, what: "renewal that gave way", doc: in.doc, process: c.process.index},
-			Output:   output{result: unknown},
-			Call:     call, Return: ret,
-		})
-		c.mu.Unlock()
 	}
 	c.record(c, in, out, call, ret)
 }
@@ -594,16 +646,6 @@ func (h *history) finish() {
 			o.Output = out
 		}
 	}
-	for _, o := range h.yielded {
-		// It may have ended the session a moment before a logout that it gave way to.
-		if slices.ContainsFunc(h.ops, func(other porcupine.Operation) bool {
-			in := other.Input.(input)
-			return in.kind == end && in.doc == o.Input.(input).doc && other.Call <= o.Return && o.Call <= other.Return
-		}) {
-			o.Return = forever
-			h.ops = append(h.ops, o)
-		}
-	}
 	call := h.now()
 	docs := map[string]stored{}
 	for _, doc := range documents(h.t, h.coll) {
@@ -613,16 +655,22 @@ func (h *history) finish() {
 	for _, tk := range h.tickets {
 		in, out := input{kind: load, what: "at last", doc: tk.doc, process: processes}, output{}
 		doc, found := docs[keyOf(tk.id)]
-		if !found || doc.MovedTo != "" {
+		if !found || doc.Rev == nil {
 			out.result = gone
-		}
-		for k, key := range keys {
-			out.values[k] = doc.Values[key]
+		} else {
+			for k, key := range keys {
+				v, _ := doc.Values.Lookup(key).AsInt64OK()
+				out.values[k] = int(v)
+			}
+			if list, ok := doc.Values.Lookup(listKey).ArrayOK(); ok {
+				elements, _ := list.Values()
+				for _, e := range elements {
+					out.list += fmt.Sprint(e.AsInt64(), ",")
+				}
+			}
 		}
 		h.ops = append(h.ops, porcupine.Operation{ClientId: processes, Input: in, Output: out, Call: call, Return: ret})
-		if doc.MovedTo == "" {
-			delete(docs, keyOf(tk.id))
-		}
+		delete(docs, keyOf(tk.id))
 	}
 	if len(docs) > h.strays {
 		h.t.Errorf("%d documents are left that nobody can get at, and only %d saves and renewals were not answered", len(docs), h.strays)
@@ -637,7 +685,7 @@ func (h *history) finish() {
 func (h *history) check() {
 	h.figures.histories.Add(1)
 	h.figures.operations.Add(int64(len(h.ops)))
-	model := specification(h.policy == mongostore.Reject)
+	model := specification(h.policy == mongostore.ConflictReject)
 	verdict, info := porcupine.CheckOperationsVerbose(model, h.ops, undecidedFor)
 	if verdict == porcupine.Ok {
 		return

@@ -99,7 +99,8 @@ type soak struct {
 	unique                                    atomic.Int64
 	ops, loads, acknowledged, unknown, gone   atomic.Int64
 	conflicts, unavailable, renewals, logouts atomic.Int64
-	pending, probes, unknownMade              atomic.Int64
+	pending, probes, unknownMade, undecided   atomic.Int64
+	touches, flashed, taken                   atomic.Int64
 	events                                    [eventKinds]atomic.Int64
 }
 
@@ -125,14 +126,42 @@ type subject struct {
 	registers map[int]*register // of the workers, each of whom writes its own alone
 	sure      int               // increments of the counter that were acknowledged
 	begun     int               // and those that may have been carried out
+	flashes   map[int]bool      // in the list, acknowledged; false while that, or its removal, is under way or unknown
+	taken     []int             // the last of those whose removal was acknowledged
+}
+
+// settled returns the elements that have to be in the list. The subject is locked.
+func (s *subject) settled() (flashes []int) {
+	for n, sure := range s.flashes {
+		if sure {
+			flashes = append(flashes, n)
+		}
+	}
+	return flashes
 }
 
 // life is a session from one renewal to the next: an ID.
 type life struct {
 	id, cookie string
 	coll       int
-	endings    int // that have begun, and may have succeeded
+	parent     *life // that was renewed to this one
+	endings    int   // that have begun, and may have succeeded
+	logouts    int   // those of them that are no renewals, and so end what this was renewed to as well
+	loggedOut  bool  // by one that was acknowledged
 	dead       [soakSites]bool
+}
+
+// mayHaveEnded reports whether anybody has begun to end the session. The subject is locked.
+func (l *life) mayHaveEnded() bool {
+	if l.endings > 0 {
+		return true
+	}
+	for l = l.parent; l != nil; l = l.parent {
+		if l.logouts > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // register is what a worker has written under its key.
@@ -154,9 +183,11 @@ func (s *soak) open() {
 			Database:   coll.Database().Name(),
 			Collection: coll.Name(),
 			OnConflict: policyOf(i),
-			Cleanup:    mongostore.Off,
+			Cleanup:    mongostore.CleanupOff,
 			Logger:     slog.New(&s.said),
 			Timeout:    5 * time.Second,
+
+			TouchInterval: time.Second,
 		}, signingKey)
 		if err != nil {
 			s.t.Fatal(err)
@@ -168,7 +199,7 @@ func (s *soak) open() {
 
 // policyOf gives the policy of a collection's stores. Counters are for those that reject.
 func policyOf(coll int) mongostore.ConflictPolicy {
-	return []mongostore.ConflictPolicy{mongostore.Merge, mongostore.Reject}[coll%2]
+	return []mongostore.ConflictPolicy{mongostore.ConflictMerge, mongostore.ConflictReject}[coll%2]
 }
 
 // fill puts the sessions into the database, as stores of this version would have.
@@ -354,6 +385,7 @@ func (w *worker) visit(at *slot, mayBeSlow bool) {
 	sub.mu.Lock()
 	l := sub.life
 	dead, sure := l.dead[site.index], sub.sure
+	flashes, taken := sub.settled(), slices.Clone(sub.taken)
 	sub.mu.Unlock()
 
 	r, _ := newRequest(w.t.Context(), l.cookie)
@@ -375,7 +407,7 @@ func (w *worker) visit(at *slot, mayBeSlow bool) {
 		w.t.Error("a session that had ended is back")
 		return
 	}
-	q.look(sure)
+	q.look(sure, flashes, taken)
 	if mayBeSlow && w.rnd.IntN(16) == 0 {
 		q.slow = true
 		w.visit(w.anySlot(), false)
@@ -407,15 +439,85 @@ type visit struct {
 }
 
 // look checks what was loaded. Whatever was acknowledged before the load has to be there.
-func (q *visit) look(sure int) {
+func (q *visit) look(sure int, flashes, taken []int) {
 	q.subject.mu.Lock()
 	defer q.subject.mu.Unlock()
+	list := q.list()
+	for _, n := range flashes {
+		if !slices.Contains(list, n) && q.subject.flashes[n] {
+			q.t.Errorf("a flash message is lost: %d", n)
+		}
+	}
+	for _, n := range list {
+		if slices.Contains(taken, n) {
+			q.t.Errorf("a flash message is back: %d", n)
+		}
+	}
 	if n, _ := q.session.Values["n"].(int); n < sure || n > q.subject.begun {
 		q.t.Errorf("the counter is %d; it was %d before, and can be %d now", n, sure, q.subject.begun)
 	}
 	v, _ := q.session.Values[q.key].(int)
 	if reg := q.register(); !reg.allows(v) {
 		q.t.Errorf("a write is lost: %d, want %d, or perhaps one of %v", v, reg.sure, reg.maybe)
+	}
+}
+
+// list returns the elements of the session's list.
+func (q *visit) list() (list []int) {
+	elements, _ := q.session.Values["f"].([]any)
+	for _, e := range elements {
+		n, _ := e.(int)
+		list = append(list, n)
+	}
+	return list
+}
+
+// flash appends to the session's list, or takes all out of it, as gorilla's AddFlash and Flashes do.
+func (q *visit) flash() {
+	sub, list, n := q.subject, q.list(), 0
+	sub.mu.Lock()
+	if sub.flashes == nil {
+		sub.flashes = map[int]bool{}
+	}
+	if len(list) > 0 && q.rnd.IntN(2) == 0 {
+		for _, taken := range list {
+			sub.flashes[taken] = false
+		}
+		delete(q.session.Values, "f")
+	} else {
+		n = int(q.unique.Add(1))
+		elements, _ := q.session.Values["f"].([]any)
+		q.session.Values["f"] = append(slices.Clone(elements), n)
+		list = nil
+	}
+	sub.mu.Unlock()
+	r, _ := newRequest(q.t.Context(), "")
+	_, err := respond(q.t, q.store.Save, r, q.session)
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	switch {
+	case err == nil:
+		q.acknowledged.Add(1)
+		if n != 0 {
+			q.flashed.Add(1)
+			if _, takenAlready := sub.flashes[n]; !takenAlready && !slices.Contains(sub.taken, n) {
+				sub.flashes[n] = true
+			}
+		}
+		for _, taken := range list {
+			q.taken.Add(1)
+			delete(sub.flashes, taken)
+			sub.taken = append(sub.taken, taken)
+		}
+		if len(sub.taken) > 100 {
+			sub.taken = slices.Clone(sub.taken[50:])
+		}
+	case errors.Is(err, mongostore.ErrGone):
+		if !q.life.mayHaveEnded() {
+			q.t.Error("a session is gone that nobody has ended")
+		}
+	default:
+		q.unanswered("flash", err) // also of a conflict, which lists do not have
 	}
 }
 
@@ -434,7 +536,7 @@ func (q *visit) register() *register {
 // replace puts a new session in the place of one that is gone.
 func (q *visit) replace() {
 	q.subject.mu.Lock()
-	if q.life.endings == 0 {
+	if !q.life.mayHaveEnded() {
 		q.t.Error("a session is gone that nobody has ended")
 	}
 	current := q.subject.life == q.life
@@ -447,22 +549,30 @@ func (q *visit) replace() {
 	}
 	r, _ := newRequest(q.t.Context(), "")
 	cookie, err := respond(q.t, q.store.Save, r, q.session)
+	if errors.Is(err, mongostore.ErrGone) { // the session was renewed a moment ago, and only a login may store another
+		cookie, err = respond(q.t, q.store.Renew, r, q.session)
+	}
 	if err != nil {
 		q.unanswered("create", err)
 		q.unknownMade.Add(1)
 		return
 	}
 	q.acknowledged.Add(1)
+	if cookie == "" {
+		q.t.Error("a new session without a cookie")
+	}
 	q.settle(q.slot, q.session.ID, cookie)
 }
 
 func (q *visit) act() {
 	switch n := q.rnd.IntN(100); {
-	case n < 76:
+	case n < 60:
 		q.write(false)
+	case n < 76:
+		q.flash()
 	case n < 82:
 		q.write(true)
-	case n < 86:
+	case n < 88:
 		q.touch()
 	default:
 		q.end()
@@ -472,13 +582,16 @@ func (q *visit) act() {
 // touch saves the session as it is, which may move its expiry.
 func (q *visit) touch() {
 	r, _ := newRequest(q.t.Context(), "")
-	_, err := respond(q.t, q.store.Save, r, q.session)
+	cookie, err := respond(q.t, q.store.Save, r, q.session)
 	switch {
 	case err == nil:
+		if cookie != "" {
+			q.touches.Add(1)
+		}
 	case errors.Is(err, mongostore.ErrGone):
 		q.subject.mu.Lock()
 		defer q.subject.mu.Unlock()
-		if q.life.endings == 0 {
+		if !q.life.mayHaveEnded() {
 			q.t.Error("a session is gone that nobody has ended")
 		}
 	default:
@@ -488,7 +601,7 @@ func (q *visit) touch() {
 
 // write saves the session with changes, or renews it with them.
 func (q *visit) write(renew bool) {
-	value, counts := int(q.unique.Add(1)), policyOf(q.life.coll) == mongostore.Reject && q.rnd.IntN(4) > 0
+	value, counts := int(q.unique.Add(1)), policyOf(q.life.coll) == mongostore.ConflictReject && q.rnd.IntN(4) > 0
 	if _, held := q.session.Values[q.key]; held && q.rnd.IntN(8) == 0 {
 		value = 0
 		delete(q.session.Values, q.key)
@@ -544,22 +657,25 @@ func (q *visit) write(renew bool) {
 		}
 		if renew {
 			q.renewals.Add(1)
+			if cookie == "" {
+				q.t.Error("a renewed session without a cookie")
+			}
 			q.bury(q.life, -1)
-			sub.life = &life{id: q.session.ID, cookie: cookie, coll: q.life.coll}
+			sub.life = &life{id: q.session.ID, cookie: cookie, coll: q.life.coll, parent: q.life}
+			if q.life.loggedOut {
+				q.bury(sub.life, -1) // by a logout that came after the renewal, and was sooner to be answered
+			}
 		}
 	case errors.Is(err, mongostore.ErrGone):
 		q.gone.Add(1)
 		isNothing()
-		if q.life.endings == 0 {
+		if !q.life.mayHaveEnded() {
 			q.t.Error("a session is gone that nobody has ended")
-		}
-		if renew {
-			q.life.endings++ // it may have ended it before it gave way
 		}
 	case errors.Is(err, mongostore.ErrConflict):
 		q.conflicts.Add(1)
 		isNothing()
-		if policyOf(q.life.coll) == mongostore.Merge || !counts && !q.slow && !wasUnsure {
+		if policyOf(q.life.coll) == mongostore.ConflictMerge || !counts && !q.slow && !wasUnsure {
 			q.t.Error("a conflict over a key that nobody else writes")
 		}
 	default:
@@ -568,6 +684,9 @@ func (q *visit) write(renew bool) {
 		if renew {
 			q.unknownMade.Add(1)
 		}
+		if cookie != "" {
+			q.undecided.Add(1)
+		}
 	}
 }
 
@@ -575,6 +694,7 @@ func (q *visit) write(renew bool) {
 func (q *visit) end() {
 	q.subject.mu.Lock()
 	q.life.endings++
+	q.life.logouts++
 	q.subject.mu.Unlock()
 	store, ctx := q.store, q.t.Context()
 	where := -1 // dead in all processes
@@ -604,11 +724,31 @@ func (q *visit) end() {
 	q.logouts.Add(1)
 	q.subject.mu.Lock()
 	q.bury(q.life, where)
+	if where < 0 {
+		q.life.loggedOut = true
+		for l := q.subject.life; l != nil && q.subject.life.descends(q.life); l = l.parent {
+			if l == q.life {
+				break
+			}
+			q.bury(l, where)
+			l.loggedOut = true
+		}
+	}
 	q.subject.mu.Unlock()
 	r, _ := newRequest(ctx, q.life.cookie)
 	if again, err := store.New(r, name); err == nil && !again.IsNew {
 		q.t.Error("a session that has just ended is alive")
 	}
+}
+
+// descends reports whether l is what another was renewed to, perhaps over several renewals.
+func (l *life) descends(from *life) bool {
+	for ; l != nil; l = l.parent {
+		if l == from {
+			return true
+		}
+	}
+	return false
 }
 
 // bury notes that a session has ended: in one process, which has to tell the others yet, or
@@ -688,6 +828,7 @@ func (s *soak) report(took time.Duration, before, after measurement) {
 	t.Logf("%d workers, %d sessions, %d processes, %v", soakWorkers, len(s.all), soakSites, took.Round(time.Second))
 	t.Logf("%d requests, %d loads, %d writes acknowledged, %d unknown, %d gone, %d conflicts", s.ops.Load(), s.loads.Load(),
 		s.acknowledged.Load(), s.unknown.Load(), s.gone.Load(), s.conflicts.Load())
+	t.Logf("%d flash messages added and %d taken, %d touches, %d undecided renewals", s.flashed.Load(), s.taken.Load(), s.touches.Load(), s.undecided.Load())
 	t.Logf("%d renewals, %d sessions ended, %d of them later, %d probes for those that come back", s.renewals.Load(), s.logouts.Load(), s.pending.Load(), s.probes.Load())
 	var n int64
 	for i := range s.events {
@@ -711,13 +852,11 @@ func (s *soak) report(took time.Duration, before, after measurement) {
 
 // verify compares the database with what was acknowledged.
 func (s *soak) verify() {
-	stored := map[string]map[string]int{}
-	moved := 0
+	stored := map[string]bson.Raw{}
 	for _, coll := range s.colls {
 		for _, doc := range documents(s.t, coll) {
-			if doc.MovedTo != "" {
-				moved++
-				continue
+			if doc.Rev == nil {
+				continue // a tombstone
 			}
 			stored[doc.ID] = doc.Values
 			if s.dead[doc.ID] {
@@ -731,18 +870,39 @@ func (s *soak) verify() {
 		held, found := stored[key]
 		delete(stored, key)
 		if !found {
-			if sub.life.endings == 0 {
+			if !sub.life.mayHaveEnded() {
 				s.t.Error("a session is not stored that nobody has ended")
 			} else if !s.dead[key] {
 				maybeEnded++
 			}
 			continue
 		}
-		if n := held["n"]; n < sub.sure || n > sub.begun {
+		number := func(v bson.RawValue) int {
+			n, _ := v.AsInt64OK()
+			return int(n)
+		}
+		var list []int
+		if array, ok := held.Lookup("f").ArrayOK(); ok {
+			elements, _ := array.Values()
+			for _, e := range elements {
+				list = append(list, number(e))
+			}
+		}
+		for _, n := range sub.settled() {
+			if !slices.Contains(list, n) {
+				s.t.Errorf("a flash message is lost: %d", n)
+			}
+		}
+		for _, n := range list {
+			if slices.Contains(sub.taken, n) {
+				s.t.Errorf("a flash message is back: %d", n)
+			}
+		}
+		if n := number(held.Lookup("n")); n < sub.sure || n > sub.begun {
 			s.t.Errorf("a counter is %d: %d increments were acknowledged, and %d begun", n, sub.sure, sub.begun)
 		}
 		for i, reg := range sub.registers {
-			v := held[fmt.Sprint("w", i)]
+			v := number(held.Lookup(fmt.Sprint("w", i)))
 			if !reg.allows(v) {
 				s.t.Errorf("a write is lost: %d, want %d, or perhaps one of %v", v, reg.sure, reg.maybe)
 			}
@@ -754,8 +914,8 @@ func (s *soak) verify() {
 		}
 	}
 	s.t.Logf("at the end: %d keys hold what was last acknowledged, %d what was sent later and whose answer was lost", written, perhaps)
-	s.t.Logf("%d sessions ended by what was not answered; %d documents left that nobody can get at", maybeEnded, len(stored)+moved)
-	if unknown := s.unknownMade.Load(); int64(len(stored)+moved) > unknown {
+	s.t.Logf("%d sessions ended by what was not answered; %d documents left that nobody can get at", maybeEnded, len(stored))
+	if unknown := s.unknownMade.Load(); int64(len(stored)) > unknown {
 		s.t.Errorf("only %d saves and renewals were not answered", unknown)
 	}
 }
@@ -764,7 +924,7 @@ func (s *soak) verify() {
 func (s *soak) demand() {
 	for what, n := range map[string]int64{
 		"acknowledged write": s.acknowledged.Load(), "unknown outcome": s.unknown.Load(), "ended session": s.logouts.Load(),
-		"renewal": s.renewals.Load(), "save of a session that is gone": s.gone.Load(), "conflict": s.conflicts.Load(), "probe": s.probes.Load(),
+		"renewal": s.renewals.Load(), "flash message added": s.flashed.Load(), "flash message taken": s.taken.Load(), "touch": s.touches.Load(), "save of a session that is gone": s.gone.Load(), "conflict": s.conflicts.Load(), "probe": s.probes.Load(),
 	} {
 		if n == 0 {
 			s.t.Error("there was no", what)

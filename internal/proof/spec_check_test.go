@@ -12,7 +12,7 @@ func TestSpecification(t *testing.T) {
 	t.Parallel()
 	begin := op(0, 1, input{kind: create, write: values{1, 2, absent}}, output{})
 	set := func(from, to int64, write, base values, r result) porcupine.Operation {
-		return op(from, to, input{kind: save, write: write, base: base}, output{result: r})
+		return op(from, to, input{kind: save, write: write, base: base, sent: nothing}, output{result: r})
 	}
 	sees := func(from, to int64, v values) porcupine.Operation {
 		return op(from, to, input{kind: load}, output{values: v})
@@ -24,7 +24,13 @@ func TestSpecification(t *testing.T) {
 		return op(from, to, input{kind: end}, output{})
 	}
 	onto := func(from, to int64, write, got values, r result) porcupine.Operation {
-		return op(from, to, input{kind: renew, write: write, base: values{1, 2, absent}}, output{result: r, doc: 1, values: got})
+		return op(from, to, input{kind: renew, write: write, base: values{1, 2, absent}, sent: nothing}, output{result: r, doc: 1, values: got})
+	}
+	flash := func(from, to int64, appended, taken []int) porcupine.Operation {
+		return op(from, to, input{kind: save, write: nothing, sent: nothing, appended: appended, taken: taken}, output{})
+	}
+	holds := func(from, to int64, list string) porcupine.Operation {
+		return op(from, to, input{kind: load}, output{values: values{1, 2, absent}, list: list})
 	}
 	const no = untouched
 	old := values{1, 2, absent}
@@ -118,6 +124,24 @@ func TestSpecification(t *testing.T) {
 			op(4, 5, input{kind: load, process: 1}, output{result: gone, hidden: true}),
 			op(6, 7, input{kind: load, process: 2}, output{values: old}),
 			op(21, 22, input{kind: load, process: 2}, output{result: gone}),
+		}},
+		{"two requests append to a list", true, true, []porcupine.Operation{
+			flash(2, 4, []int{5}, nil), flash(3, 5, []int{6}, nil), holds(6, 7, "6,5,"),
+		}},
+		{"an element of a list is lost", false, false, []porcupine.Operation{
+			flash(2, 4, []int{5}, nil), flash(3, 5, []int{6}, nil), holds(6, 7, "6,"),
+		}},
+		{"an element is taken while another is appended", true, true, []porcupine.Operation{
+			flash(2, 3, []int{5}, nil), flash(4, 6, nil, []int{5}), flash(5, 7, []int{6}, nil), holds(8, 9, "6,"),
+		}},
+		{"an element that was taken is back", false, false, []porcupine.Operation{
+			flash(2, 3, []int{5}, nil), flash(4, 6, nil, []int{5}), flash(5, 7, []int{6}, nil), holds(8, 9, "5,6,"),
+		}},
+		{"a logout of what was renewed ends both", true, true, []porcupine.Operation{
+			onto(2, 3, values{no, no, no}, old, done), logout(4, 5), op(6, 7, input{kind: load, doc: 1}, output{result: gone}),
+		}},
+		{"a logout of what was renewed ends nothing", false, false, []porcupine.Operation{
+			onto(2, 3, values{no, no, no}, old, done), logout(4, 5), op(6, 7, input{kind: load, doc: 1}, output{values: old}),
 		}},
 		{"a pending logout is forgotten", false, false, []porcupine.Operation{
 			logout(2, 20), sees(21, 22, old),

@@ -9,16 +9,19 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// What a session is to those who use it at once, as a sequential specification: a few
-// registers, one for each key, that are read together, written each by itself, and can be
-// ended together, once and for all. A renewal ends them and begins others with what they
-// held. Linearizable is a history of concurrent requests if each can be thought of as
+// What a session is to those who use it concurrently, as a sequential specification: a few
+// registers, one for each key, and a list, that are read together. Registers are written each
+// by itself; elements are appended to the list and taken out of it. All can be ended together, which is
+// permanent. A renewal ends them and begins others with what they held; to end what was renewed ends what it
+// was renewed to. Linearizable is a history of concurrent requests if each can be thought of as
 // having happened in one moment between its call and its return.
 //
 // The registers of a session are checked together, which says more than each by
 // itself: that a save is seen whole or not at all, and that no load mixes two times.
 
 var keys = [...]string{"a", "b", "c"}
+
+const listKey = "l"
 
 // values are those of the keys. No value is written twice.
 type values [len(keys)]int
@@ -28,11 +31,15 @@ const (
 	untouched = -1 // in what a save writes
 )
 
+var nothing = values{untouched, untouched, untouched}
+
 // document is what the specification knows of an ID.
 type document struct {
-	made   bool
-	ended  bool
-	values values
+	made    bool
+	ended   bool
+	values  values
+	list    string // its elements, each with a comma after it
+	movedTo int    // the document that it was renewed to; 0 if none, since that is never one
 }
 
 type kind int
@@ -64,12 +71,17 @@ type input struct {
 	doc     int    // index of the ID
 	write   values // of save, renew and create; untouched where nothing changes
 	base    values // what the session held when it was last in step with the database
+
+	sent values // what the save before wrote, if that was not answered; untouched otherwise
+
+	appended, taken []int // elements of the list
 }
 
 type output struct {
 	result result
 	values values // of load, and of what renew left in the session
-	doc    int    // that renew made
+	list   string
+	doc    int // that renew made
 
 	// hidden: this process had a logout by then that it has yet to carry out, so it
 	// may say that the session is gone while others still see it.
@@ -88,7 +100,7 @@ func specification(reject bool) porcupine.Model {
 		DescribeState: func(state any) string {
 			var s []string
 			for i, d := range state.([]document) {
-				text := fmt.Sprintf("%d: %v", i, d.values)
+				text := fmt.Sprintf("%d: %v [%s]", i, d.values, d.list)
 				if d.ended {
 					text = fmt.Sprintf("%d: gone", i)
 				}
@@ -119,12 +131,14 @@ func step(state []document, in input, out output, reject bool) (bool, []document
 	switch in.kind {
 	case create:
 		ok := !doc.made
-		*doc = document{made: true, values: in.over(values{})}
+		*doc = document{made: true, values: in.over(values{}), list: in.edit("")}
 		return ok, docs
 	case load:
-		return alive && doc.values == out.values, state
+		return alive && doc.values == out.values && doc.list == out.list, state
 	case end:
-		doc.ended = true
+		for doc.ended = true; doc.movedTo != 0; doc.ended = true {
+			doc = &docs[doc.movedTo]
+		}
 		return true, docs
 	}
 	switch {
@@ -136,14 +150,14 @@ func step(state []document, in input, out output, reject bool) (bool, []document
 		return false, state
 	}
 	if in.kind == save {
-		doc.values = in.over(doc.values)
+		doc.values, doc.list = in.over(doc.values), in.edit(doc.list)
 		return true, docs
 	}
-	merged := in.over(doc.values)
-	doc.ended = true
+	merged, list := in.over(doc.values), in.edit(doc.list)
+	doc.ended, doc.movedTo = true, out.doc
 	fresh := at(out.doc)
-	ok := !fresh.made && merged == out.values
-	*fresh = document{made: true, values: merged}
+	ok := !fresh.made && merged == out.values && list == out.list
+	*fresh = document{made: true, values: merged, list: list}
 	return ok, docs
 }
 
@@ -151,7 +165,7 @@ func step(state []document, in input, out output, reject bool) (bool, []document
 // loaded.
 func (in *input) clashes(now values) bool {
 	for k, v := range in.write {
-		if v != untouched && in.base[k] != now[k] {
+		if v != untouched && in.base[k] != now[k] && (in.sent[k] == untouched || in.sent[k] != now[k]) {
 			return true
 		}
 	}
@@ -168,6 +182,20 @@ func (in *input) over(held values) values {
 	return held
 }
 
+// edit returns the list after the edit.
+func (in *input) edit(list string) string {
+	var s strings.Builder
+	for _, e := range strings.SplitAfter(list, ",") {
+		if !slices.ContainsFunc(in.taken, func(n int) bool { return e == fmt.Sprint(n, ",") }) {
+			s.WriteString(e)
+		}
+	}
+	for _, n := range in.appended {
+		fmt.Fprint(&s, n, ",")
+	}
+	return s.String()
+}
+
 func describe(in input, out output) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%s %d", in.what, in.doc)
@@ -181,15 +209,18 @@ func describe(in input, out output) string {
 				fmt.Fprintf(&s, " %s=%d", keys[k], v)
 			}
 		}
+		if len(in.appended)+len(in.taken) > 0 {
+			fmt.Fprintf(&s, " list +%v -%v", in.appended, in.taken)
+		}
 	}
 	fmt.Fprintf(&s, " (process %d): ", in.process)
 	switch {
 	case out.result != done:
 		s.WriteString([]string{"done", "gone", "conflict", "unknown"}[out.result])
 	case in.kind == renew:
-		fmt.Fprintf(&s, "now %d %v", out.doc, out.values)
+		fmt.Fprintf(&s, "now %d %v [%s]", out.doc, out.values, out.list)
 	case in.kind == load:
-		fmt.Fprint(&s, out.values)
+		fmt.Fprintf(&s, "%v [%s]", out.values, out.list)
 	default:
 		s.WriteString("done")
 	}

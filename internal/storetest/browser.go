@@ -78,8 +78,9 @@ func (b *Browser) Renew(session *sessions.Session) (*httptest.ResponseRecorder, 
 	return w, err
 }
 
-// Do loads the session, changes it and saves it in one request, and returns the cookie that
-// was set.
+// Do loads the session, changes it and saves it in one request. It returns the cookie that was
+// set, or nil if there was none: the session has the ID it had, and goes on. A new ID comes with
+// a cookie, and so does a logout.
 func (b *Browser) Do(change func(*sessions.Session)) *http.Cookie {
 	b.F.T.Helper()
 	r, w := b.Request(), httptest.NewRecorder()
@@ -87,16 +88,25 @@ func (b *Browser) Do(change func(*sessions.Session)) *http.Cookie {
 	if err != nil {
 		b.F.T.Fatal("load:", err)
 	}
+	id := session.ID
 	change(session)
 	if err := session.Save(r, w); err != nil {
 		b.F.T.Fatal("save:", err)
 	}
 	b.Receive(w)
 	cookies := w.Result().Cookies()
-	if len(cookies) != 1 {
-		b.F.T.Fatalf("%d cookies set, want 1", len(cookies))
+	ends := session.Options != nil && session.Options.MaxAge < 0
+	switch {
+	case len(cookies) > 1:
+		b.F.T.Fatalf("cookies set: %v, want one at most", cookies)
+	case len(cookies) == 1 && ends != (cookies[0].MaxAge < 0):
+		b.F.T.Fatalf("cookie set: %v, of a session with MaxAge %d", cookies[0], session.Options.MaxAge)
+	case len(cookies) == 1:
+		return cookies[0]
+	case ends, session.ID != id:
+		b.F.T.Fatalf("no cookie set, though the session has ended (%t) or has another ID (%t)", ends, session.ID != id)
 	}
-	return cookies[0]
+	return nil
 }
 
 // Login logs the user "ada" in, and returns the browser.
@@ -142,4 +152,72 @@ func (b *Browser) CookieID() string {
 		b.F.T.Fatal(err)
 	}
 	return id
+}
+
+// Visit loads the session, changes it and saves it in one request. Unlike [Browser.Do] it
+// allows a response without a cookie.
+func (b *Browser) Visit(change func(*sessions.Session)) *httptest.ResponseRecorder {
+	b.F.T.Helper()
+	r, w := b.Request(), httptest.NewRecorder()
+	session, err := b.Store.Get(r, Name)
+	if err != nil {
+		b.F.T.Fatal("load:", err)
+	}
+	change(session)
+	if err := b.Store.Save(r, w, session); err != nil {
+		b.F.T.Fatal("save:", err)
+	}
+	b.Receive(w)
+	return w
+}
+
+// MustSave saves a loaded session.
+func (b *Browser) MustSave(session *sessions.Session) *httptest.ResponseRecorder {
+	b.F.T.Helper()
+	w, err := b.Save(session)
+	if err != nil {
+		b.F.T.Fatal("save:", err)
+	}
+	return w
+}
+
+// MustRenew renews a loaded session.
+func (b *Browser) MustRenew(session *sessions.Session) *httptest.ResponseRecorder {
+	b.F.T.Helper()
+	w, err := b.Renew(session)
+	if err != nil {
+		b.F.T.Fatal("renew:", err)
+	}
+	return w
+}
+
+// WantIn checks that the browser is logged in.
+func (b *Browser) WantIn(what string) {
+	b.F.T.Helper()
+	if s := b.Load(); s.IsNew || s.Values["user"] != "ada" {
+		b.F.T.Errorf("%s: logged out: new %t, values %v", what, s.IsNew, s.Values)
+	}
+}
+
+// WantOut checks that the browser has no session.
+func (b *Browser) WantOut(what string) {
+	b.F.T.Helper()
+	if s := b.Load(); !s.IsNew || len(s.Values) > 0 {
+		b.F.T.Errorf("%s: logged in: new %t, values %v", what, s.IsNew, s.Values)
+	}
+}
+
+// Unchanged leaves the session as it was loaded.
+func Unchanged(*sessions.Session) {}
+
+// SetValue returns a change that sets one value.
+func SetValue(key string, value any) func(*sessions.Session) {
+	return func(s *sessions.Session) { s.Values[key] = value }
+}
+
+// At returns a clone of the browser whose requests another store serves.
+func (b *Browser) At(store *mongostore.Store) *Browser {
+	c := b.Clone()
+	c.Store = store
+	return c
 }

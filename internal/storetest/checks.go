@@ -3,7 +3,10 @@ package storetest
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
+	"net/http/httptest"
 	runtimemetrics "runtime/metrics"
+	"slices"
 	"testing"
 	"time"
 
@@ -61,4 +64,63 @@ func HeapUsed() uint64 {
 	sample := []runtimemetrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	runtimemetrics.Read(sample)
 	return sample[0].Value.Uint64()
+}
+
+// WantNoCookie checks that a response sets no cookie.
+func WantNoCookie(t testing.TB, what string, w *httptest.ResponseRecorder) {
+	t.Helper()
+	if lines := w.Header()["Set-Cookie"]; lines != nil {
+		t.Errorf("%s: cookies set: %q, want none", what, lines)
+	}
+}
+
+// WantGone checks that a call failed with ErrGone, and that its response sets no cookie.
+func WantGone(t testing.TB, what string, w *httptest.ResponseRecorder, err error) {
+	t.Helper()
+	if !errors.Is(err, mongostore.ErrGone) {
+		t.Errorf("%s: error %v, want ErrGone", what, err)
+	}
+	WantNoCookie(t, what, w)
+}
+
+// Within returns the error of a call, which must return before the limit.
+func Within(t testing.TB, limit time.Duration, what string, call func() error) error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- call() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(limit):
+		t.Fatalf("%s hangs", what)
+		return nil
+	}
+}
+
+// Operators returns the operators of a command's only update, with the names of the fields
+// of each.
+func Operators(t testing.TB, command bson.Raw) map[string][]string {
+	t.Helper()
+	update, ok := command.Lookup("updates", "0", "u").DocumentOK()
+	if !ok {
+		t.Fatalf("no update: %v", command)
+	}
+	elements, err := update.Elements()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string][]string{}
+	for _, operator := range elements {
+		fields, err := operator.Value().Document().Elements()
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := []string{}
+		for _, field := range fields {
+			names = append(names, field.Key())
+		}
+		slices.Sort(names)
+		found[operator.Key()] = names
+	}
+	return found
 }

@@ -215,7 +215,7 @@ func (c *wire) Write(message []byte) (int, error) {
 			r.Seen <- struct{}{}
 		}
 		c.mu.Lock()
-		c.canned.Write(replyTo(binary.LittleEndian.Uint32(message[4:]), r.Reply))
+		c.canned.Write(ReplyTo(binary.LittleEndian.Uint32(message[4:]), r.Reply))
 		c.mu.Unlock()
 		return len(message), nil
 	case AnswerAfter:
@@ -278,7 +278,7 @@ func (c *wire) Read(p []byte) (int, error) {
 	if c.spoil != Pass || c.swap != nil {
 		// Without the lock: the driver may close the connection meanwhile.
 		c.mu.Unlock()
-		reply, err := readMessage(c.Conn)
+		reply, err := ReadMessage(c.Conn)
 		c.mu.Lock()
 		if err != nil {
 			return 0, err
@@ -327,15 +327,15 @@ func (c *wire) replace(reply []byte) error {
 	case Misaddress:
 		reply[8]++ // the ID of the request that this answers
 	default:
-		reply = replyTo(c.asked, c.swap)
+		reply = ReplyTo(c.asked, c.swap)
 		c.swap = nil
 	}
 	c.canned.Write(reply)
 	return nil
 }
 
-// readMessage reads a message of the protocol.
-func readMessage(r io.Reader) ([]byte, error) {
+// ReadMessage reads one message of the protocol.
+func ReadMessage(r io.Reader) ([]byte, error) {
 	const header, most = 16, 48_000_000
 	message := make([]byte, header)
 	if _, err := io.ReadFull(r, message); err != nil {
@@ -367,8 +367,8 @@ func CommandOf(message []byte) string {
 	return elements[0].Key()
 }
 
-// replyTo returns the message that answers a request.
-func replyTo(request uint32, doc any) []byte {
+// ReplyTo returns the message that answers a request.
+func ReplyTo(request uint32, doc any) []byte {
 	body, err := bson.Marshal(doc)
 	if err != nil {
 		return nil // the driver will find the connection broken

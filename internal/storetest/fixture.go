@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -73,7 +74,7 @@ func (f *Fixture) start(client *mongo.Client, change []func(*mongostore.Config))
 		Client:     client,
 		Database:   f.Coll.Database().Name(),
 		Collection: f.Coll.Name(),
-		Cleanup:    mongostore.Off,
+		Cleanup:    mongostore.CleanupOff,
 		Logger:     slog.New(slog.NewTextHandler(f.Text, nil)),
 		Timeout:    20 * time.Second, // a busy machine is no outage
 	}
@@ -141,7 +142,7 @@ func (f *Fixture) OpenWith(timeout time.Duration) *mongostore.Store {
 	return store
 }
 
-// Documents returns the collection's documents.
+// Documents returns the collection's documents, tombstones included.
 func (f *Fixture) Documents() []bson.Raw {
 	f.T.Helper()
 	cursor, err := f.Coll.Find(f.T.Context(), bson.D{})
@@ -155,21 +156,40 @@ func (f *Fixture) Documents() []bson.Raw {
 	return docs
 }
 
-// Document returns the only document of the collection.
+// Live returns the documents that are no tombstones, whatever else may be wrong with them.
+func (f *Fixture) Live() []bson.Raw {
+	f.T.Helper()
+	return slices.DeleteFunc(f.Documents(), isTombstone)
+}
+
+func isTombstone(doc bson.Raw) bool {
+	rev, err := doc.LookupErr("rev")
+	return err == nil && rev.Type == bson.TypeNull
+}
+
+// Document returns the only document that is no tombstone.
 func (f *Fixture) Document() bson.Raw {
 	f.T.Helper()
-	docs := f.Documents()
+	docs := f.Live()
 	if len(docs) != 1 {
-		f.T.Fatalf("%d documents in the collection, want 1", len(docs))
+		f.T.Fatalf("%d sessions in the collection, want 1", len(docs))
 	}
 	return docs[0]
 }
 
-// WantDocuments checks how many documents the collection has.
+// WantDocuments checks how many documents the collection has, without tombstones.
 func (f *Fixture) WantDocuments(n int) {
 	f.T.Helper()
-	if docs := f.Documents(); len(docs) != n {
-		f.T.Errorf("%d documents in the collection, want %d", len(docs), n)
+	if docs := f.Live(); len(docs) != n {
+		f.T.Errorf("%d sessions in the collection, want %d", len(docs), n)
+	}
+}
+
+// WantTombstones checks how many tombstones the collection has.
+func (f *Fixture) WantTombstones(n int) {
+	f.T.Helper()
+	if got := len(f.Documents()) - len(f.Live()); got != n {
+		f.T.Errorf("%d tombstones in the collection, want %d", got, n)
 	}
 }
 
@@ -181,10 +201,11 @@ func (f *Fixture) WantCommands(want ...string) {
 	}
 }
 
-// Edit updates all documents, without the store.
+// Edit updates all documents but tombstones, without the store.
 func (f *Fixture) Edit(update any) {
 	f.T.Helper()
-	res, err := f.Coll.UpdateMany(f.T.Context(), bson.D{}, update)
+	noTombstone := bson.D{{Key: "rev", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$type", Value: "null"}}}}}}
+	res, err := f.Coll.UpdateMany(f.T.Context(), noTombstone, update)
 	if err != nil {
 		f.T.Fatal(err)
 	}
@@ -232,5 +253,56 @@ func Seed(t testing.TB, f *Fixture, n int, expiresAt time.Time) {
 	}
 	if _, err := f.Coll.InsertMany(t.Context(), docs); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// WantLive checks how many sessions the database holds, without tombstones.
+func (f *Fixture) WantLive(n int) {
+	f.T.Helper()
+	if docs := f.Live(); len(docs) != n {
+		f.T.Errorf("%d sessions in the collection, want %d", len(docs), n)
+	}
+}
+
+// Older sets the dates of all sessions back, but not those of tombstones, as if they had been
+// stored d earlier.
+func (f *Fixture) Older(d time.Duration) {
+	f.T.Helper()
+	docs := f.Live()
+	if len(docs) == 0 {
+		f.T.Fatal("no session")
+	}
+	for _, doc := range docs {
+		set := bson.D{}
+		for _, field := range []string{"createdAt", "seenAt", "expiresAt"} {
+			set = append(set, bson.E{Key: field, Value: doc.Lookup(field).Time().Add(-d)})
+		}
+		if _, err := f.Coll.UpdateOne(f.T.Context(), bson.D{{Key: "_id", Value: doc.Lookup("_id")}}, bson.D{{Key: "$set", Value: set}}); err != nil {
+			f.T.Fatal(err)
+		}
+	}
+}
+
+// Another opens a store on the same collection with other settings. The fixture's faults do
+// not reach its connections.
+func (f *Fixture) Another(change ...func(*mongostore.Config)) *mongostore.Store {
+	f.T.Helper()
+	cfg := f.Cfg
+	cfg.Client = Server(f.T).Client
+	for _, c := range change {
+		c(&cfg)
+	}
+	store, err := mongostore.Open(f.T.Context(), cfg, SigningKey)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	f.T.Cleanup(func() { _ = store.Close(context.WithoutCancel(f.T.Context())) })
+	return store
+}
+
+// StoreOptions sets the MaxAge of the store's sessions.
+func StoreOptions(maxAge int) func(*mongostore.Config) {
+	return func(c *mongostore.Config) {
+		c.Options = &sessions.Options{Path: "/", MaxAge: maxAge, HttpOnly: true, Secure: true}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/gob"
-	"io"
 	"slices"
 	"sync"
 	"testing"
@@ -26,31 +25,48 @@ var registerTypes = sync.OnceFunc(func() {
 		gob.Register(v)
 	}
 	gob.RegisterName("links", links{})
-	// The first type of a process has a shorter number than those after it.
-	_ = gob.NewEncoder(io.Discard).Encode(struct{ First int }{})
 })
 
 // lyingGob returns the gob of a value of a defined type with other contents.
 func lyingGob(t testing.TB, like any, contents ...byte) []byte {
 	t.Helper()
+	definitions, id := gobParts(t, like)
+	message := slices.Concat(id, gobUint(len(contents)), contents)
+	return slices.Concat(definitions, gobUint(len(message)), message)
+}
+
+// gobParts returns the definitions with which the gob of a value begins, and the number of its
+// type.
+func gobParts(t testing.TB, value any) (definitions, id []byte) {
+	t.Helper()
 	var buf bytes.Buffer
-	if err := gob.NewEncoder(&buf).Encode(&like); err != nil {
+	if err := gob.NewEncoder(&buf).Encode(&value); err != nil {
 		t.Fatal(err)
 	}
 	encoded := buf.Bytes()
-	// Behind the definitions comes the message with the value, which begins with its
-	// type's number: two bytes, see registerTypes.
-	var definitions, id []byte
+	// Each message begins with its size. The last is the value, and begins with its type.
 	for rest := encoded; len(rest) > 0; {
-		size, prefix := int(rest[0]), 1
-		if size >= 0x80 {
-			size, prefix = int(rest[1]), 2
+		size := 0
+		prefix := gobLen(rest)
+		if prefix == 1 {
+			size = int(rest[0])
 		}
-		definitions, id = encoded[:len(encoded)-len(rest)], rest[prefix:prefix+2]
+		for _, b := range rest[1:prefix] {
+			size = size<<8 | int(b)
+		}
+		message := rest[prefix : prefix+size]
+		definitions, id = encoded[:len(encoded)-len(rest)], message[:gobLen(message)]
 		rest = rest[prefix+size:]
 	}
-	message := slices.Concat(id, gobUint(len(contents)), contents)
-	return slices.Concat(definitions, gobUint(len(message)), message)
+	return definitions, id
+}
+
+// gobLen returns the length of the integer that data begins with.
+func gobLen(data []byte) int {
+	if data[0] < 0x80 {
+		return 1
+	}
+	return 1 + int(-data[0])
 }
 
 // gobUint encodes an unsigned integer.
@@ -105,11 +121,7 @@ func LyingGobs(t testing.TB) map[string][]byte {
 
 	// A list in a list in a list: each claims to have a million elements.
 	chainOf := func(levels int, count []byte) []byte {
-		id := lyingGob(t, links{}) // ends with it and a length of 0
-		id = id[len(id)-3 : len(id)-1]
-		if id[0] != 0xff {
-			t.Fatalf("no number of a type: % x", id)
-		}
+		_, id := gobParts(t, links{})
 		contents := join([]byte{0}, count)
 		for range levels {
 			contents = append(contents, "\x05links"...)
@@ -126,6 +138,7 @@ func LyingGobs(t testing.TB) map[string][]byte {
 		"list of 16 billion elements":         lyingGob(t, links{}, join([]byte{0}, huge)...),
 		"list of a million elements":          lyingGob(t, []entry{}, join([]byte{0}, gobUint(1<<20), make([]byte, 10))...),
 		"string of 16 billion bytes":          lyingGob(t, [2]string{}, join([]byte{0, 2}, huge)...),
+		"field behind the last":               lyingGob(t, entry{}, 9, 1, 0),
 		"field far behind the last":           lyingGob(t, entry{}, join(huge, []byte{1, 0})...),
 		"a thousand lists, a million in each": chainOf(1000, gobUint(1<<20)),
 		"a million lists in each other":       chainOf(1_000_000, []byte{1}),

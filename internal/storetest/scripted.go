@@ -270,7 +270,7 @@ func (s *Scripted) serve(client net.Conn) {
 		delete(s.conns, backend)
 	}()
 	for {
-		request, err := readMessage(client)
+		request, err := ReadMessage(client)
 		if err != nil {
 			return
 		}
@@ -297,17 +297,17 @@ func (s *Scripted) answer(backend io.ReadWriter, request []byte) ([]byte, error)
 	case "": // the first message of a connection, in the protocol's old form
 		return s.shakeHands(backend, request)
 	case "hello":
-		if _, err := firstDocument(request).LookupErr("maxAwaitTimeMS"); err != nil {
+		if _, err := FirstDocument(request).LookupErr("maxAwaitTimeMS"); err != nil {
 			return s.shakeHands(backend, request)
 		}
 		return s.watch(backend, request)
 	case "endSessions":
-		return replyTo(id, bson.D{{Key: "ok", Value: 1}}), nil
+		return ReplyTo(id, bson.D{{Key: "ok", Value: 1}}), nil
 	}
 	l, scripted := s.next(command)
 	if scripted && l.Do != nil {
 		s.doing.Lock()
-		l.Do(firstDocument(request))
+		l.Do(FirstDocument(request))
 		s.doing.Unlock()
 	}
 	if scripted && !l.Apply {
@@ -333,10 +333,10 @@ func (s *Scripted) answer(backend io.ReadWriter, request []byte) ([]byte, error)
 		return nil, errCut
 	}
 	var fields bson.D
-	if err := bson.Unmarshal(firstDocument(reply), &fields); err != nil {
+	if err := bson.Unmarshal(FirstDocument(reply), &fields); err != nil {
 		return nil, err
 	}
-	return replyTo(id, append(fields, l.Reply...)), nil
+	return ReplyTo(id, append(fields, l.Reply...)), nil
 }
 
 // withVersion adds the topology's version to the answers of a member that steps down.
@@ -346,7 +346,7 @@ func (s *Scripted) withVersion(id uint32, reply bson.D) []byte {
 	if s.stepped {
 		reply = append(slices.Clone(reply), s.version())
 	}
-	return replyTo(id, reply)
+	return ReplyTo(id, reply)
 }
 
 func (s *Scripted) version() bson.E {
@@ -360,7 +360,7 @@ func (s *Scripted) shakeHands(backend io.ReadWriter, request []byte) ([]byte, er
 		return nil, err
 	}
 	var fields bson.D
-	if err := bson.Unmarshal(firstDocument(reply), &fields); err != nil {
+	if err := bson.Unmarshal(FirstDocument(reply), &fields); err != nil {
 		return nil, err
 	}
 	fields = slices.DeleteFunc(fields, func(e bson.E) bool {
@@ -402,7 +402,7 @@ func (s *Scripted) watch(backend io.ReadWriter, request []byte) ([]byte, error) 
 			Counter int64 `bson:"counter"`
 		} `bson:"topologyVersion"`
 	}
-	if err := bson.Unmarshal(firstDocument(request), &hello); err != nil {
+	if err := bson.Unmarshal(FirstDocument(request), &hello); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -426,7 +426,7 @@ func (s *Scripted) watch(backend io.ReadWriter, request []byte) ([]byte, error) 
 
 // carryOut passes a command on, unless it is one that was carried out before.
 func (s *Scripted) carryOut(backend io.ReadWriter, request []byte) ([]byte, error) {
-	doc := firstDocument(request)
+	doc := FirstDocument(request)
 	plain, err := without(request, "lsid", "txnNumber", "$clusterTime", "$readPreference")
 	if err != nil {
 		return nil, err
@@ -450,10 +450,10 @@ func (s *Scripted) carryOut(backend io.ReadWriter, request []byte) ([]byte, erro
 		if err != nil {
 			return nil, err
 		}
-		w.reply = firstDocument(reply)
+		w.reply = FirstDocument(reply)
 		return reply, nil
 	}
-	return replyTo(binary.LittleEndian.Uint32(request[4:]), w.reply), nil
+	return ReplyTo(binary.LittleEndian.Uint32(request[4:]), w.reply), nil
 }
 
 // exchange asks the test server. The reply is nil if none comes, by the request's own wish.
@@ -465,7 +465,7 @@ func exchange(backend io.ReadWriter, request []byte) ([]byte, error) {
 	if binary.LittleEndian.Uint32(request[12:]) == OpMsg && binary.LittleEndian.Uint32(request[16:])&moreToCome != 0 {
 		return nil, nil
 	}
-	return readMessage(backend)
+	return ReadMessage(backend)
 }
 
 // documentStart is where a message's first document begins.
@@ -478,8 +478,8 @@ func documentStart(message []byte) int {
 	return header + flags + kind
 }
 
-// firstDocument returns a message's first document: the command, or the reply.
-func firstDocument(message []byte) bson.Raw {
+// FirstDocument returns the first document of a message: the command, or the response.
+func FirstDocument(message []byte) bson.Raw {
 	doc := message[documentStart(message):]
 	return bson.Raw(doc[:min(len(doc), int(binary.LittleEndian.Uint32(doc)))])
 }
@@ -491,7 +491,7 @@ func envelope(message []byte, doc any) ([]byte, error) {
 		return nil, err
 	}
 	start := documentStart(message)
-	rest := message[start+len(firstDocument(message)):]
+	rest := message[start+len(FirstDocument(message)):]
 	framed := slices.Concat(message[:start], body, rest)
 	binary.LittleEndian.PutUint32(framed, uint32(len(framed)))
 	return framed, nil
@@ -500,7 +500,7 @@ func envelope(message []byte, doc any) ([]byte, error) {
 // without takes fields out of a command.
 func without(request []byte, names ...string) ([]byte, error) {
 	var fields bson.D
-	if err := bson.Unmarshal(firstDocument(request), &fields); err != nil {
+	if err := bson.Unmarshal(FirstDocument(request), &fields); err != nil {
 		return nil, err
 	}
 	return envelope(request, slices.DeleteFunc(fields, func(e bson.E) bool { return slices.Contains(names, e.Key) }))

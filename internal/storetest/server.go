@@ -4,11 +4,14 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -137,6 +140,71 @@ func Main(m *testing.M) {
 		code = max(code, 1)
 	}
 	os.Exit(code)
+}
+
+// MainWithExamples is [Main] for a package whose Examples connect as an application does: to
+// MONGODB_URI, which names a database, or to MONGODB_DATABASE, with the key SESSION_KEY. It sets
+// these variables if an Example is about to run.
+func MainWithExamples(m *testing.M) {
+	flag.Parse()
+	if testserver.Check() == nil && runsExamples() {
+		s, err := StartServer()
+		if err == nil {
+			err = errors.Join(
+				os.Setenv("MONGODB_URI", withDatabase(s.URI, s.Database)),
+				os.Setenv("MONGODB_DATABASE", s.Database),
+				os.Setenv("SESSION_KEY", string(SigningKey)))
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "mongostore: start test server:", err)
+			os.Exit(1)
+		}
+	}
+	Main(m)
+}
+
+var exampleFunc = regexp.MustCompile(`(?m)^func (Example\w*)\(`)
+
+// runsExamples reports whether an Example of the package in the working directory is among the
+// tests that the flags select.
+func runsExamples() bool {
+	value := func(name string) string { return flag.Lookup(name).Value.String() }
+	if value("test.list") != "" || value("test.fuzzworker") == "true" {
+		return false
+	}
+	pattern, _, _ := strings.Cut(value("test.run"), "/")
+	run, err := regexp.Compile(pattern)
+	if err != nil {
+		return false // go test reports it
+	}
+	files, _ := filepath.Glob("example*_test.go")
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		for _, match := range exampleFunc.FindAllSubmatch(source, -1) {
+			if run.Match(match[1]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// withDatabase returns the connection string with another database. A user remains one of the
+// database that authenticated it before.
+func withDatabase(uri, database string) string {
+	uri, query, _ := strings.Cut(uri, "?")
+	scheme, address, _ := strings.Cut(uri, "://")
+	hosts, before, _ := strings.Cut(address, "/")
+	if strings.Contains(hosts, "@") && !strings.Contains(strings.ToLower("&"+query), "&authsource=") {
+		query = strings.TrimPrefix(query+"&authSource="+cmp.Or(before, "admin"), "&")
+	}
+	if query != "" {
+		query = "?" + query
+	}
+	return scheme + "://" + hosts + "/" + database + query
 }
 
 // leftBehind returns the stacks of the goroutines that are running although all tests have

@@ -1,5 +1,5 @@
 // Package testserver starts the server that tests and benchmarks run against: the command
-// of internal/mongotest, as a process of its own. What that command needs does not
+// of mongotest, as a process of its own. What that command needs does not
 // become a requirement of the modules that use it. The working directory has to be in the
 // repository.
 package testserver
@@ -22,7 +22,7 @@ type Server struct {
 	stdin io.Closer // which the command ends with
 }
 
-// Start finds or starts a server as the documentation of internal/mongotest says, and
+// Start finds or starts a server as the documentation of mongotest says, and
 // gives the command the arguments.
 func Start(args ...string) (*Server, error) {
 	dir, err := findModule()
@@ -47,7 +47,7 @@ func Start(args ...string) (*Server, error) {
 	for _, told := range []*string{&s.URI, &s.Description} {
 		if !lines.Scan() {
 			s.Stop()
-			return nil, errors.New("internal/mongotest gave no server")
+			return nil, errors.New("mongotest gave no server")
 		}
 		*told = lines.Text()
 	}
@@ -56,7 +56,7 @@ func Start(args ...string) (*Server, error) {
 
 // ErrAbsent is returned where the nested module of the test server does not exist: a module
 // that the go command has downloaded has no nested modules.
-var ErrAbsent = errors.New("no internal/mongotest in this folder or above: a test server needs the repository, not the module alone")
+var ErrAbsent = errors.New("no mongotest in this folder or above: a test server needs the repository, not the module alone")
 
 // Check returns [ErrAbsent] if there is no test server to start, and nil otherwise.
 func Check() error {
@@ -64,7 +64,7 @@ func Check() error {
 	return err
 }
 
-// findModule looks for the folder of internal/mongotest in the working directory, which is
+// findModule looks for the folder of mongotest in the working directory, which is
 // the tested package's, and in those above it.
 func findModule() (string, error) {
 	dir, err := os.Getwd()
@@ -72,7 +72,7 @@ func findModule() (string, error) {
 		return "", err
 	}
 	for {
-		module := filepath.Join(dir, "internal", "mongotest")
+		module := filepath.Join(dir, "mongotest")
 		if _, err := os.Stat(filepath.Join(module, "go.mod")); err == nil {
 			return module, nil
 		}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"html/template"
+	"log"
+	"net/http"
+	"os"
+
+	"github.com/gorilla/mux"
+	"github.com/mongostore/mongostore"
+)
+
+var store *mongostore.Store
+
+func main() {
+	var err error
+	store, err = mongostore.Open(context.Background(), mongostore.Config{Database: "app"}, []byte(os.Getenv("SESSION_KEY")))
+	if err != nil {
+		log.Fatal(err)
+	}
+	store.Options.Secure = false // for http://localhost only: delete this line for HTTPS
+
+	r := mux.NewRouter()
+	r.Use(store.Middleware("session")) // loads the session, saves it, responds to errors
+	r.HandleFunc("/", home).Methods("GET")
+	r.HandleFunc("/login", login).Methods("POST")
+	r.HandleFunc("/logout", logout).Methods("POST")
+	log.Fatal(http.ListenAndServe("localhost:8080", r))
+}
+
+func home(w http.ResponseWriter, r *http.Request) {
+	session, _ := store.Get(r, "session")
+	visits, _ := mongostore.Value[int](session, "visits")
+	session.Values["visits"] = visits + 1
+	page.Execute(w, session.Values)
+}
+
+func login(w http.ResponseWriter, r *http.Request) {
+	session, _ := store.Get(r, "session")
+	session.Values["user"] = r.PostFormValue("name")   // after you have checked the password
+	if err := store.Renew(r, w, session); err != nil { // saves the session under a new ID
+		http.Error(w, "Please try again.", mongostore.StatusCode(err))
+		return
+	}
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+func logout(w http.ResponseWriter, r *http.Request) {
+	session, _ := store.Get(r, "session")
+	session.Options.MaxAge = -1
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+var page = template.Must(template.New("").Parse(`<!doctype html>
+<p>{{with .user}}Hello, {{.}}. {{end}}Visit {{.visits}}.
+<form method="post" action="/login"><input name="name"><button>Log in</button></form>
+<form method="post" action="/logout"><button>Log out</button></form>`))

@@ -1,0 +1,335 @@
+package mongostore
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/gorilla/securecookie"
+	"github.com/gorilla/sessions"
+)
+
+// retryAfter is how many seconds a client is asked to wait while MongoDB is unavailable.
+const retryAfter = "5"
+
+// Middleware returns a middleware that loads the session of the name before the handler runs,
+// and saves it before the response leaves:
+//
+//	r := mux.NewRouter()
+//	r.Use(store.Middleware("session"))
+//
+// Handlers get the session from [Store.Get], whose error they can ignore. They need not call
+// Save. At a login they call [Store.Renew].
+//
+// Loading. If the session cannot be loaded, the handler is not called. The response is a short
+// text with the status of [StatusCode], and a Retry-After header if MongoDB is unavailable;
+// [Config.OnError] can send another. A cookie that fails verification is not an error: the
+// handler gets a new session. The route of the logout can be left out of the middleware. It
+// then works while MongoDB is unavailable, and for sessions that are [ErrCorrupt].
+//
+// Saving. The session is saved once, before the first byte of the response is sent, or when the
+// handler returns. This stores changes, moves the expiry when that is due, and ends a session
+// whose Options.MaxAge is negative. A new session without values is not stored and sets no
+// cookie, whatever [Config.SkipEmpty] is. Changes after the first byte are not saved.
+//
+//   - If that save fails, the response reports the error in place of what the handler wrote.
+//     The header is again what it was before the handler, except for Set-Cookie. The handler's
+//     calls of Write return the error.
+//   - If the handler changed nothing and only the expiry could not be moved, its response is
+//     sent. [ErrUnavailable] is logged as a warning.
+//   - If the handler's own last call of Save or Renew failed, nothing is saved, except for a
+//     logout. The handler has the error, and its response is sent. This keeps a login that
+//     failed in Renew from being saved under the old ID.
+//   - If the handler ended the session, by Save or [Store.Remove], nothing is saved.
+//   - If the handler panics, nothing is saved and the panic is passed on. A middleware that
+//     recovers belongs outside of this one.
+//   - Where the save sets a cookie, the response gets Cache-Control: no-cache="Set-Cookie".
+//
+// Streaming. Informational responses, except for 101, are passed on without a save.
+// The [http.ResponseWriter] implements [http.Flusher] and [http.Hijacker] where the server's
+// does, and works with [http.ResponseController]. A hijacked connection is saved before it is
+// handed over, and not again. Its cookie is in the ResponseWriter's header; what writes its own
+// 101 response has to send that header, as in gorilla's upgrader.Upgrade(w, r, w.Header()).
+//
+// Several middlewares of different names can follow each other. Two of one name save once.
+//
+// The save reads the session when the first byte is written or the handler returns. Other
+// goroutines must have stopped using the session by then. [http.TimeoutHandler] responds while
+// its handler is still running, so it belongs outside of the middleware, not between it and
+// the handler.
+func (s *Store) Middleware(name string) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			session, err := s.Get(r, name)
+			if err != nil && !isInvalidCookie(err) {
+				s.respondError(w, r, err)
+				return
+			}
+			original := maps.Clone(w.Header())
+			rw := &responseWriter{ResponseWriter: w, begin: func() error {
+				err := s.saveOnce(w, r, session)
+				if err != nil {
+					restoreHeader(w.Header(), original)
+					s.respondError(w, r, err)
+					// The handler may go on for long, or panic for the errors of its writes.
+					_ = http.NewResponseController(w).Flush()
+				}
+				return err
+			}}
+			next.ServeHTTP(rw.like(w), r)
+			_ = rw.start() // the response has been replaced if that fails
+		})
+	}
+}
+
+// StatusCode returns the HTTP status for an error of this package:
+//
+//   - 200 for nil
+//   - 503 for [ErrUnavailable]
+//   - 401 for [ErrGone], [ErrNotFound], and a cookie that fails verification
+//   - 409 for [ErrConflict]
+//   - 413 for [ErrTooLarge]
+//   - 500 for [ErrCorrupt] and all others
+func StatusCode(err error) int {
+	switch {
+	case err == nil:
+		return http.StatusOK
+	case errors.Is(err, ErrUnavailable):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, ErrGone), errors.Is(err, ErrNotFound), isInvalidCookie(err):
+		return http.StatusUnauthorized
+	case errors.Is(err, ErrConflict):
+		return http.StatusConflict
+	case errors.Is(err, ErrTooLarge):
+		return http.StatusRequestEntityTooLarge
+	default:
+		return http.StatusInternalServerError
+	}
+}
+
+// Value returns the session's value under the key as a T, and reports whether there is one of
+// that type:
+//
+//	user, ok := mongostore.Value[string](session, "user")
+//
+// For a key without a value, a value of another type, and nil, it returns the zero T and false.
+func Value[T any](session *sessions.Session, key any) (T, bool) {
+	value, ok := session.Values[key].(T)
+	return value, ok
+}
+
+// isInvalidCookie reports whether an error of Get says only that the request's cookie fails
+// verification. An error of the configuration, such as absent Codecs, is none of these.
+func isInvalidCookie(err error) bool {
+	var cookie securecookie.Error
+	return errors.As(err, &cookie) && !cookie.IsUsage() && !cookie.IsInternal()
+}
+
+// saveOnce is the save of the middleware. It returns an error if the response must not be sent.
+func (s *Store) saveOnce(w http.ResponseWriter, r *http.Request, session *sessions.Session) error {
+	untouched := session.IsNew && session.ID == "" && len(session.Values) == 0 && (session.Options == nil || session.Options.MaxAge >= 0)
+	if untouched || s.isSettled(session) {
+		return nil
+	}
+	cookies := slices.Clone(w.Header()["Set-Cookie"])
+	err := s.Save(r, w, session)
+	switch {
+	case err == nil:
+		if !slices.Equal(cookies, w.Header()["Set-Cookie"]) {
+			// The handler may have sent headers that let shared caches store the response.
+			w.Header().Add("Cache-Control", `no-cache="Set-Cookie"`)
+		}
+		return nil
+	case s.isChanged(session):
+		return err
+	case errors.Is(err, ErrGone):
+		return nil
+	case errors.Is(err, ErrUnavailable):
+		if r.Context().Err() == nil {
+			s.logger().WarnContext(r.Context(), "mongostore: expiry of a session not moved", "error", err, "collection", s.coll.Name())
+		}
+		return nil
+	default:
+		return err
+	}
+}
+
+// isSettled reports whether the application has ended the session itself, or its last Save or
+// Renew has failed, so that it knows the error. A logout after such a failure is still to be
+// carried out.
+func (s *Store) isSettled(session *sessions.Session) bool {
+	st := s.states.of(session)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.ended || st.failed && s.optionsOf(session, st).MaxAge >= 0
+}
+
+// isChanged reports whether the session differs from its document in more than the expiry.
+func (s *Store) isChanged(session *sessions.Session) bool {
+	st := s.states.of(session)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.stored || session.ID != st.id || s.optionsOf(session, st).MaxAge != st.given.MaxAge {
+		return true
+	}
+	change, _, err := s.codec.diff(&st.record, session.Values, st.doubts, s.cfg.MaxSize)
+	return err != nil || !change.empty()
+}
+
+// restoreHeader removes what a handler has put into the header. Set-Cookie stays: a cookie of
+// this session is there only if its ID is stored, and others are not the middleware's.
+func restoreHeader(header, original http.Header) {
+	maps.DeleteFunc(header, func(name string, _ []string) bool { return name != "Set-Cookie" })
+	for name, values := range original {
+		if name != "Set-Cookie" {
+			header[name] = values
+		}
+	}
+}
+
+// respondError sends the response to an error of the store: that of Config.OnError, or if that
+// writes nothing, the default one.
+func (s *Store) respondError(w http.ResponseWriter, r *http.Request, err error) {
+	if s.cfg.OnError != nil {
+		rw := &responseWriter{ResponseWriter: w, begin: func() error { return nil }}
+		if s.cfg.OnError(rw.like(w), r, err); rw.started {
+			return
+		}
+	}
+	code := StatusCode(err)
+	if code >= http.StatusInternalServerError && s.cfg.OnError == nil && r.Context().Err() == nil {
+		s.logger().WarnContext(r.Context(), "mongostore: request failed for its session", "error", err, "status", code, "collection", s.coll.Name())
+	}
+	header, text := w.Header(), http.StatusText(code)+"\n"
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
+	if code == http.StatusServiceUnavailable {
+		header.Set("Retry-After", retryAfter)
+	}
+	if header.Get("Content-Encoding") == "" { // otherwise w compresses
+		header.Set("Content-Length", strconv.Itoa(len(text)))
+	}
+	w.WriteHeader(code)
+	_, _ = io.WriteString(w, text)
+}
+
+// responseWriter calls begin once, before anything of the response is sent. If that fails, it
+// discards the response.
+type responseWriter struct {
+	http.ResponseWriter
+	begin   func() error
+	started bool
+	err     error // of begin
+}
+
+var (
+	_ io.ReaderFrom   = (*responseWriter)(nil)
+	_ io.StringWriter = (*responseWriter)(nil)
+)
+
+func (w *responseWriter) start() error {
+	if !w.started {
+		w.started = true
+		w.err = w.begin()
+	}
+	return w.err
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *responseWriter) WriteHeader(code int) {
+	informational := code >= 100 && code <= 199 && code != http.StatusSwitchingProtocols
+	if informational && !w.started || w.start() == nil {
+		w.ResponseWriter.WriteHeader(code)
+	}
+}
+
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if err := w.start(); err != nil {
+		return 0, err
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+func (w *responseWriter) WriteString(text string) (int, error) {
+	if err := w.start(); err != nil {
+		return 0, err
+	}
+	return io.WriteString(w.ResponseWriter, text)
+}
+
+// ReadFrom lets the server send files without copying them.
+func (w *responseWriter) ReadFrom(src io.Reader) (int64, error) {
+	if err := w.start(); err != nil {
+		return 0, err
+	}
+	return io.Copy(w.ResponseWriter, src)
+}
+
+func (w *responseWriter) FlushError() error {
+	if err := w.start(); err != nil {
+		return err
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+func (w *responseWriter) hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if err := w.start(); err != nil {
+		return nil, nil, err
+	}
+	return http.NewResponseController(w.ResponseWriter).Hijack()
+}
+
+// like returns the writer with those of Flush and Hijack that the original has. Handlers look
+// for them with type assertions.
+func (w *responseWriter) like(original http.ResponseWriter) http.ResponseWriter {
+	switch flushes, hijacks := has[http.Flusher](original), has[http.Hijacker](original); {
+	case flushes && hijacks:
+		return struct {
+			*responseWriter
+			flusher
+			hijacker
+		}{w, flusher{w}, hijacker{w}}
+	case flushes:
+		return struct {
+			*responseWriter
+			flusher
+		}{w, flusher{w}}
+	case hijacks:
+		return struct {
+			*responseWriter
+			hijacker
+		}{w, hijacker{w}}
+	default:
+		return w
+	}
+}
+
+type flusher struct{ w *responseWriter }
+
+func (f flusher) Flush() { _ = f.w.FlushError() }
+
+type hijacker struct{ w *responseWriter }
+
+func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.w.hijack() }
+
+// has reports whether a writer, or one that it wraps, is a T.
+func has[T any](w http.ResponseWriter) bool {
+	for {
+		if _, ok := w.(T); ok {
+			return true
+		}
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = wrapper.Unwrap()
+	}
+}
