@@ -46,9 +46,9 @@ const requiredFields = 6
 
 // meta is a session's document without its values.
 type meta struct {
-	hash          string // of the session's ID; the document's _id
-	name          string
-	rev           int64 // raised by every change; 0 in a tombstone
+	hash          string        // of the session's ID; the document's _id
+	name          bsonval.Value // a string; not decoded, since most documents are only compared with it
+	rev           int64         // raised by every change; 0 in a tombstone
 	createdAt     time.Time
 	seenAt        time.Time
 	expiresAt     time.Time
@@ -117,7 +117,7 @@ func parseMeta(doc bson.Raw, hash string) (m meta, values []byte, err error) {
 		case fieldVersion:
 			version, ok = v.Integer()
 		case fieldName:
-			m.name, ok = v.Text()
+			m.name, ok = v, v.Kind == bson.TypeString
 		case fieldValues:
 			values, ok = v.Document()
 		case fieldOwner:
@@ -172,11 +172,17 @@ type valueCodec struct {
 }
 
 // decodeFields returns the fields of a document's values, and the Go values. The fields
-// refer to values, unless they were sealed; the Go values do not.
-func (c *valueCodec) decodeFields(hash string, values []byte) ([]field, map[any]any, error) {
+// refer to values, unless they were sealed; the Go values do not. The Go values are put
+// into an empty map, if there is one and they are few.
+func (c *valueCodec) decodeFields(hash string, values []byte, into map[any]any) (_ []field, goValues map[any]any, err error) {
 	if values == nil {
 		return nil, nil, fmt.Errorf("field %s is missing", fieldValues)
 	}
+	defer func() {
+		if err != nil {
+			clear(into)
+		}
+	}()
 	var count, nameBytes int
 	if err := bsonval.Each(values, func(name []byte, _ bsonval.Value) error {
 		count++
@@ -185,11 +191,14 @@ func (c *valueCodec) decodeFields(hash string, values []byte) ([]field, map[any]
 	}); err != nil {
 		return nil, nil, err
 	}
-	goValues := make(map[any]any, count)
+	const few = 8 // a map that was made without a size has room for so many
+	if goValues = into; goValues == nil || count > few {
+		goValues = make(map[any]any, count)
+	}
 	fields := make([]field, 0, count)
 	var names strings.Builder // one string for all names
 	names.Grow(nameBytes)
-	err := bsonval.Each(values, func(name []byte, v bsonval.Value) error {
+	err = bsonval.Each(values, func(name []byte, v bsonval.Value) error {
 		start := names.Len()
 		names.Write(name)
 		f := field{name: names.String()[start:], value: v}
@@ -231,7 +240,7 @@ func (c *valueCodec) document(rec *record) bson.Raw {
 	b := bsonval.NewBuilder(size)
 	b.String(fieldID, rec.hash)
 	b.Int(fieldVersion, formatVersion)
-	b.String(fieldName, rec.name)
+	b.Value(fieldName, rec.name)
 	b.Begin(fieldValues)
 	for _, f := range slices.SortedFunc(slices.Values(rec.fields), byName) {
 		b.Value(f.name, c.seals.seal(rec.hash, f.name, f.value))

@@ -169,9 +169,9 @@ func newCodecs(keyPairs [][]byte) (codecs []securecookie.Codec, weak bool, err e
 	return codecs, weak, nil
 }
 
-// cookiesOf returns the session IDs in the request's cookies of the name, in their order,
-// and if there are none the error of the first cookie that does not verify.
-func (s *Store) cookiesOf(r *http.Request, name string) (cookies []cookieID, err error) {
+// cookiesOf appends the session IDs in the request's cookies of the name, in their order. If
+// there are none, it returns the error of the first cookie that does not verify.
+func (s *Store) cookiesOf(cookies []cookieID, r *http.Request, name string) (_ []cookieID, err error) {
 	for _, cookie := range r.CookiesNamed(name) {
 		c, errCookie := s.verify(name, cookie.Value)
 		if errCookie != nil {

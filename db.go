@@ -209,29 +209,29 @@ type found struct {
 
 // read returns the document with a hash, be it alive or not. The values of a session that
 // is not alive are not decoded.
-func (s *Store) read(ctx context.Context, hash string) (*found, error) {
-	f := &found{readAt: now()}
+func (s *Store) read(ctx context.Context, hash string) (found, error) {
+	return s.readInto(ctx, hash, nil)
+}
+
+func (s *Store) readInto(ctx context.Context, hash string, into map[any]any) (f found, err error) {
+	f.readAt = now()
 	doc, err := s.findDocument(ctx, hash)
 	if err != nil {
-		return nil, err
+		return found{}, err
 	}
 	m, values, err := parseMeta(doc, hash)
 	if errors.Is(err, errMisdelivered) {
-		return nil, unavailable(err)
+		return found{}, unavailable(err)
 	}
 	if err != nil {
-		return nil, corrupt(err)
+		return found{}, corrupt(err)
 	}
-	maxAge := s.options().MaxAge
-	if m.maxAge != nil {
-		maxAge = *m.maxAge
-	}
-	f.meta, f.correct = s.lifetimes.corrected(m, maxAge, f.readAt)
+	f.meta, f.correct = s.lifetimes.corrected(m, s.maxAgeOf(&m), f.readAt)
 	if !f.alive(f.readAt) {
 		return f, nil
 	}
-	if f.fields, f.values, err = s.codec.decodeFields(hash, values); err != nil {
-		return nil, corrupt(err)
+	if f.fields, f.values, err = s.codec.decodeFields(hash, values, into); err != nil {
+		return found{}, corrupt(err)
 	}
 	return f, nil
 }

@@ -53,19 +53,20 @@ func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 		return s.refuse(name, err)
 	}
 	session := s.blank(name)
-	cookies, errCookie := s.cookiesOf(r, name)
+	var space [2]cookieID // on the stack
+	cookies, errCookie := s.cookiesOf(space[:0], r, name)
 	if len(cookies) == 0 && (errCookie == nil || s.cfg.MigrateFrom == nil) {
 		return session, errCookie
 	}
 	st := &state{known: true}
 	s.states.add(session, st)
 	for i, c := range cookies[:min(len(cookies), maxLookups)] {
-		f, err := s.load(r.Context(), name, c)
+		f, err := s.load(r.Context(), name, c, session.Values)
 		switch {
 		case err == nil:
 			st.others = idsExcept(cookies, i)
 			st.resend = c.old || c.from != ""
-			st.loaded(session, c.id, f)
+			st.loaded(session, c.id, &f)
 			return session, nil
 		case justRenewedTo(err) != "":
 			st.renewable, st.renewedTo = true, justRenewedTo(err)
@@ -134,28 +135,29 @@ func justRenewedTo(err error) string {
 	return ""
 }
 
-// load returns the live session that a cookie carries the ID of. It fails with [ErrNotFound],
+// load returns the live session that a cookie carries the ID of, with its values in a map that
+// is empty, if there is one. It fails with [ErrNotFound],
 // [ErrUnavailable] or [ErrCorrupt].
-func (s *Store) load(ctx context.Context, name string, c cookieID) (*found, error) {
+func (s *Store) load(ctx context.Context, name string, c cookieID, into map[any]any) (found, error) {
 	hash := hashID(c.id)
 	if s.removals.pending(hash) {
-		return nil, ErrNotFound
+		return found{}, ErrNotFound
 	}
-	f, err := s.read(ctx, hash)
+	f, err := s.readInto(ctx, hash, into)
 	if err != nil {
-		return nil, err
+		return found{}, err
 	}
 	// The signature binds the ID to the name, so a document of another name was not
 	// written for this cookie.
 	switch {
-	case f.name != name:
-		return nil, ErrNotFound
+	case !f.name.IsText(name):
+		return found{}, ErrNotFound
 	case f.justRenewed(f.readAt):
-		return nil, &renewedError{f.movedTo}
+		return found{}, &renewedError{f.movedTo}
 	case !f.alive(f.readAt):
-		return nil, ErrNotFound
+		return found{}, ErrNotFound
 	case c.from != "":
-		return f, s.completeRenewal(ctx, c, f)
+		return f, s.completeRenewal(ctx, c, &f)
 	}
 	return f, nil
 }
@@ -173,9 +175,9 @@ func (s *Store) Fetch(ctx context.Context, name, id string) (*sessions.Session, 
 	if err == nil && !valid {
 		err = ErrNotFound
 	}
-	var f *found
+	var f found
 	if err == nil {
-		f, err = s.load(ctx, name, c)
+		f, err = s.load(ctx, name, c, nil)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("mongostore: fetch session: %w", err)
@@ -183,7 +185,7 @@ func (s *Store) Fetch(ctx context.Context, name, id string) (*sessions.Session, 
 	session := s.blank(name)
 	st := &state{known: true, resend: true}
 	s.states.add(session, st)
-	st.loaded(session, c.id, f)
+	st.loaded(session, c.id, &f)
 	return session, nil
 }
 
@@ -193,7 +195,7 @@ func sameOwner(rec *record, renewed *found) bool {
 }
 
 // renewedSession returns the live session that a tombstone leads to.
-func (s *Store) renewedSession(ctx context.Context, hash string, now time.Time) (*found, error) {
+func (s *Store) renewedSession(ctx context.Context, hash string, now time.Time) (found, error) {
 	for range maxRenewals {
 		f, err := s.read(ctx, hash)
 		if err != nil || f.alive(now) {
@@ -204,7 +206,7 @@ func (s *Store) renewedSession(ctx context.Context, hash string, now time.Time) 
 		}
 		hash = f.movedTo
 	}
-	return nil, ErrNotFound
+	return found{}, ErrNotFound
 }
 
 // completeRenewal ends the old ID of a renewal that was left undecided, for the new session f.
@@ -230,12 +232,12 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID, f *found) error
 			return nil
 		case err != nil:
 			return err
-		case was.name != f.name, !was.createdAt.Equal(f.createdAt):
+		case !was.name.Equal(f.name), !was.createdAt.Equal(f.createdAt):
 			return nil // not the session that f was renewed from: only a cookie's text is signed
 		case was.movedTo == f.hash, !was.tombstone && !was.alive(f.readAt):
 			return nil
 		case was.tombstone:
-			if renewed, err := s.renewedSession(ctx, was.movedTo, f.readAt); err == nil && sameOwner(&f.record, renewed) {
+			if renewed, err := s.renewedSession(ctx, was.movedTo, f.readAt); err == nil && sameOwner(&f.record, &renewed) {
 				return nil
 			}
 			return s.endRenewed(ctx, f)
@@ -289,7 +291,7 @@ func (s *Store) adopt(ctx context.Context, session *sessions.Session, st *state)
 		return nil
 	}
 	if c, valid := parseCookieID(session.ID); valid && !session.IsNew {
-		f, err := s.load(ctx, session.Name(), c)
+		f, err := s.load(ctx, session.Name(), c, nil)
 		switch {
 		case errors.Is(err, ErrNotFound):
 			_ = st.gone()

@@ -35,7 +35,7 @@ func (s *Store) migrate(r *http.Request, session *sessions.Session, st *state, e
 			ended++
 		case err == nil && f.alive(f.readAt):
 			st.resend = true // the browser has the old cookie
-			st.loaded(session, id, f)
+			st.loaded(session, id, &f)
 			return nil
 		case err == nil:
 			ended++
@@ -45,13 +45,13 @@ func (s *Store) migrate(r *http.Request, session *sessions.Session, st *state, e
 			}
 		case errors.Is(err, ErrNotFound):
 			others := slices.DeleteFunc(slices.Clone(contents), func(c string) bool { return c == content })
-			o := &origin{id: id, until: oldCookieLife, request: withoutCookies(r, session.Name(), others)}
+			o := &origin{name: session.Name(), id: id, until: oldCookieLife, request: withoutCookies(r, session.Name(), others)}
 			if known, err := s.takeOver(r, session, st, o); known {
 				return err
 			}
 		default:
 			// A logout still ends the session.
-			st.origin = &origin{id: id, until: oldCookieLife}
+			st.origin = &origin{name: session.Name(), id: id, until: oldCookieLife}
 			st.err = fmt.Errorf("mongostore: load session to migrate: %w", err)
 			return st.err
 		}
@@ -69,18 +69,18 @@ func (s *Store) migrate(r *http.Request, session *sessions.Session, st *state, e
 // findMigrated returns the ID that is derived from a cookie's content, and the document that it
 // leads to. Under the ID of an older signing key, a session may have been stored, or ended,
 // before the newest one came. The error is that of read, or ErrGone if a logout is pending.
-func (s *Store) findMigrated(ctx context.Context, name, content string) (id string, f *found, err error) {
+func (s *Store) findMigrated(ctx context.Context, name, content string) (id string, f found, err error) {
 	for _, secret := range s.deriving {
 		id = derivedID(secret, name, content)
 		hash := hashID(id)
 		if s.removals.pending(hash) {
-			return id, nil, ErrGone
+			return id, found{}, ErrGone
 		}
 		if f, err = s.read(ctx, hash); !errors.Is(err, ErrNotFound) {
 			return id, f, err
 		}
 	}
-	return derivedID(s.deriving[0], name, content), nil, err
+	return derivedID(s.deriving[0], name, content), found{}, err
 }
 
 // contentsOf returns the contents of the request's cookies of the name. None of them has
@@ -136,7 +136,7 @@ func (s *Store) takeOver(r *http.Request, session *sessions.Session, st *state, 
 		o.record.createdAt, o.record.maxAge = rec.createdAt, rec.maxAge
 	}
 	now := now()
-	o.record.meta = o.meta(session.Name(), now)
+	o.record.meta = o.meta(now)
 	if !s.lifetimes.expiry(o.record.createdAt, now, s.maxAgeOf(&o.record.meta)).After(now) {
 		return false, nil // beyond the absolute timeout
 	}

@@ -156,7 +156,8 @@ func (s *Store) eachSession(ctx context.Context, filter bson.Raw, visit func(Inf
 }
 
 func infoOf(m *meta) (info Info, err error) {
-	info = Info{Key: m.hash, Name: m.name, CreatedAt: m.createdAt, SeenAt: m.seenAt, ExpiresAt: m.expiresAt}
+	name, _ := m.name.Text()
+	info = Info{Key: m.hash, Name: name, CreatedAt: m.createdAt, SeenAt: m.seenAt, ExpiresAt: m.expiresAt}
 	if !m.owner.IsZero() {
 		if info.Owner, err = new(bsonval.Codec).Decode(m.owner); err != nil {
 			return Info{}, fmt.Errorf("field %s: %w", fieldOwner, err)

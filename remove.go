@@ -103,7 +103,7 @@ func (st *state) endings(session *sessions.Session) (endings []ending) {
 		endings = append(endings, ending{hash: c.from})
 	}
 	if o := st.origin; o != nil && o.id != "" {
-		m := o.meta(session.Name(), now())
+		m := o.meta(now())
 		grave := m.toTombstone("", m.createdAt)
 		endings = append(endings, ending{m.hash, &grave})
 	}

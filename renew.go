@@ -54,7 +54,7 @@ func (s *Store) renew(ctx context.Context, p *plan) (*result, error) {
 	old := p.base.meta
 	if p.origin != nil {
 		rn.old = hashID(p.origin.id)
-		old = p.origin.meta(p.next.name, p.now)
+		old = p.origin.meta(p.now)
 	}
 	rn.grave = old.toTombstone(p.next.hash, p.now)
 	if s.removals.pending(rn.old) {
@@ -160,7 +160,7 @@ func (rn *renewal) join(ctx context.Context, hash string) error {
 		return ErrGone
 	case err != nil:
 		return err
-	case !sameOwner(&rn.plan.next, renewed):
+	case !sameOwner(&rn.plan.next, &renewed):
 		return ErrGone
 	}
 	return rn.replace(ctx, &renewed.record)

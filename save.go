@@ -156,13 +156,15 @@ func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *session
 
 // saveWithCookie saves the session and returns the cookie that is to be sent, if any.
 func (s *Store) saveWithCookie(ctx context.Context, session *sessions.Session, st *state, in intent, details *bsonval.Value) (*result, *http.Cookie, error) {
-	p, err := s.plan(session, st, in, details)
+	planned, err := s.plan(session, st, in, details)
 	if err != nil {
 		return nil, nil, s.failed(st, err)
 	}
-	if p.op == opNone {
+	if planned.op == opNone { // as in most requests; then the plan is not on the heap
 		return nil, nil, nil
 	}
+	p := new(plan)
+	*p = planned
 	var cookie *http.Cookie
 	if p.touch { // before the database is touched, so that nothing is stored without a cookie
 		if cookie, err = s.signedCookie(session.Name(), p.id, &p.options); err != nil {
@@ -208,7 +210,7 @@ func (s *Store) store(ctx context.Context, session *sessions.Session, in intent)
 	if p.op == opNone {
 		return nil
 	}
-	res, err := s.write(ctx, p)
+	res, err := s.write(ctx, &p)
 	if err != nil {
 		return s.failed(st, err)
 	}
@@ -245,14 +247,14 @@ func (e *doubtfulError) Unwrap() error { return e.error }
 
 // plan decides what a save does, and finds what is wrong with the session. The details are
 // nil where they stay as they are.
-func (s *Store) plan(session *sessions.Session, st *state, in intent, details *bsonval.Value) (*plan, error) {
-	p := plan{now: now(), id: st.id, base: st.record, doubts: st.doubts, options: s.optionsOf(session, st), renewedTo: st.renewedTo}
+func (s *Store) plan(session *sessions.Session, st *state, in intent, details *bsonval.Value) (p plan, err error) {
+	p = plan{now: now(), id: st.id, base: st.record, doubts: st.doubts, options: s.optionsOf(session, st), renewedTo: st.renewedTo}
 	if !st.stored && st.origin != nil {
 		p.origin, p.base = st.origin, st.origin.record
 	}
 	switch {
 	case in == intentTouch && !st.stored:
-		return nil, errors.New("session is not stored")
+		return plan{}, errors.New("session is not stored")
 	case p.origin != nil && in == intentRenew, st.stored && in != intentTouch && (in == intentRenew || session.ID != st.id):
 		p.op, p.id = opRenew, newID()
 	case p.origin != nil:
@@ -273,19 +275,18 @@ func (s *Store) plan(session *sessions.Session, st *state, in intent, details *b
 	p.touch = p.op != opUpdate || s.touchDue(st, &p.options, in, p.now)
 
 	p.next.meta = p.base.meta
-	if p.next.name = session.Name(); p.op != opUpdate {
-		p.next.hash = hashID(p.id)
+	if p.op != opUpdate {
+		p.next.hash, p.next.name = hashID(p.id), bsonval.String(session.Name())
 	}
 	if p.op == opRenew {
 		p.next.migratedUntil = time.Time{} // the fresh ID is not that of the old cookie
 	}
-	var err error
 	if p.next.fields = p.base.fields; in != intentTouch {
 		if p.change, p.next.fields, err = s.codec.diff(&p.base, session.Values, st.doubts, s.cfg.MaxSize); err != nil {
-			return nil, err
+			return plan{}, err
 		}
 		if p.next.owner, err = s.ownerOf(session.Values, p.base.owner); err != nil {
-			return nil, err
+			return plan{}, err
 		}
 		p.newOwner = st.doubts.owner || !p.next.owner.Equal(p.base.owner)
 	}
@@ -303,9 +304,9 @@ func (s *Store) plan(session *sessions.Session, st *state, in intent, details *b
 		p.next.rev = p.base.rev + 1
 	}
 	if p.touch && !p.next.expiresAt.After(p.now) {
-		return nil, ErrGone
+		return plan{}, ErrGone
 	}
-	return &p, nil
+	return p, nil
 }
 
 // planTimes completes the plan's times and MaxAge.
@@ -367,7 +368,7 @@ func (s *Store) insert(ctx context.Context, p *plan) (*result, error) {
 	}
 	if p.renewedTo != "" {
 		renewed, err := s.renewedSession(ctx, p.renewedTo, p.now)
-		if err == nil && sameOwner(&p.next, renewed) {
+		if err == nil && sameOwner(&p.next, &renewed) {
 			p = s.mergeRenewal(p, &renewed.record)
 		}
 	}
@@ -398,10 +399,11 @@ func (s *Store) update(ctx context.Context, p *plan, theirs *found) (*result, er
 	for attempt := range maxAttempts {
 		var err error
 		if theirs == nil && (attempt > 0 || !p.base.alive(p.now)) {
-			theirs, err = s.read(ctx, hash)
-			if errors.Is(err, ErrNotFound) || err == nil && !theirs.alive(p.now) {
+			var f found
+			if f, err = s.read(ctx, hash); errors.Is(err, ErrNotFound) || err == nil && !f.alive(p.now) {
 				err = ErrGone
 			}
+			theirs = &f
 		}
 		if err == nil && theirs != nil {
 			q, err = s.rebase(p, theirs)
@@ -481,5 +483,5 @@ func (s *Store) joinMigrated(ctx context.Context, p *plan, duplicate error) (*re
 	q.newOwner = !q.base.owner.Equal(q.next.owner)
 	q.correct = q.newAge
 	q.guards = guards{stored: true, rev: theirs.rev}
-	return s.update(ctx, &q, theirs)
+	return s.update(ctx, &q, &theirs)
 }

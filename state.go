@@ -215,15 +215,16 @@ func (s *Store) optionsOf(session *sessions.Session, st *state) sessions.Options
 type origin struct {
 	session *sessions.Session // of the old store; nil if that could not be asked
 	request *http.Request
+	name    string
 	id      string // derived from the cookie
 	until   time.Duration
 	record  record // what the old store has
 }
 
 // meta returns what the session's document here is made of.
-func (o *origin) meta(name string, now time.Time) meta {
+func (o *origin) meta(now time.Time) meta {
 	m := o.record.meta
-	m.hash, m.name = hashID(o.id), name
+	m.hash, m.name = hashID(o.id), bsonval.String(o.name)
 	if m.createdAt.IsZero() {
 		m.createdAt = now
 	}

@@ -37,7 +37,7 @@ var upgrades = []struct {
 		if err != nil {
 			return
 		}
-		defer conn.CloseNow()
+		defer func() { _ = conn.CloseNow() }()
 		after()
 		_ = conn.Write(r.Context(), websocket.MessageText, []byte("hello"))
 	}},
@@ -72,7 +72,7 @@ func (b *browser) dial() (*http.Response, string, error) {
 	if err != nil {
 		return res, "", err
 	}
-	defer conn.CloseNow()
+	defer func() { _ = conn.CloseNow() }()
 	_, message, err := conn.Read(ctx)
 	return res, string(message), err
 }

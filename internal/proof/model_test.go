@@ -1138,7 +1138,7 @@ func (m *model) move(in intention, want *modelSave) {
 
 // Removing.
 
-// ends ends the session of a document, or what it was renewed to, and returns the commands
+// ends records the end of the session of a document, or what it was renewed to, and returns the commands
 // for that.
 func (m *model) ends(doc *modelDocument) (commands []string) {
 	for {

@@ -93,7 +93,6 @@ type search struct {
 	cut      int // scripts that were not searched to the end
 	findings map[string]*finding
 	began    time.Time
-	until    time.Time
 }
 
 // script tries the schedules of a script with at most so many faults: all of them, or if
@@ -261,7 +260,7 @@ func campaigns() []campaign {
 		}
 	}
 	for _, world := range []string{"", "aged,", "owner,", "owner,aged,"} {
-		for _, chains := range []string{
+		for _, chains := range []string{ //nolint:dupword // each word is a request
 			"login poll", "login set", "login flash", "login take", "login login", "login poll poll", "login set poll",
 			"login login poll", "logout poll", "logout set", "logout poll set",
 			"login+logout poll", "login+logout set", "login+logout poll set", "login+login poll",

@@ -99,7 +99,7 @@ func parseScript(text string) (s script, err error) {
 			return s, fmt.Errorf("%q is no setting", name)
 		}
 	}
-	for _, text := range strings.Fields(actors) {
+	for text := range strings.FieldsSeq(actors) {
 		kinds, site, ok := strings.Cut(text, "@")
 		n := 1
 		if ok {

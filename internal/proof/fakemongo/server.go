@@ -51,6 +51,7 @@ type Fate struct {
 // Answer is what becomes of a reply.
 type Answer int
 
+// The answers.
 const (
 	Sent Answer = iota
 	Cut         // the connection breaks instead
