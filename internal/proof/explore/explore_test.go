@@ -240,6 +240,7 @@ var (
 	central    = []string{"set", "same", "poll", "login", "logout", "revoke", "flash", "take"}
 )
 
+//nolint:dupword // the words are requests
 func campaigns() []campaign {
 	var pairs, faulty, triples, faultyTriples, browsers []script
 	for _, world := range []string{"", "reject", "sealed", "aged", "owner", "owner,aged,mixed", "migrate"} {
@@ -260,7 +261,7 @@ func campaigns() []campaign {
 		}
 	}
 	for _, world := range []string{"", "aged,", "owner,", "owner,aged,"} {
-		for _, chains := range []string{ //nolint:dupword // each word is a request
+		for _, chains := range []string{
 			"login poll", "login set", "login flash", "login take", "login login", "login poll poll", "login set poll",
 			"login login poll", "logout poll", "logout set", "logout poll set",
 			"login+logout poll", "login+logout set", "login+logout poll set", "login+login poll",
