@@ -1,11 +1,13 @@
 package safegob_test
 
 import (
+	"bytes"
 	"encoding/gob"
 	"errors"
 	"io"
 	"net/url"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -182,6 +184,36 @@ func TestDecodeErrors(t *testing.T) {
 		} else if !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "confidential") {
 			t.Errorf("%s: %v; want %s", row.name, err, row.want)
 		}
+	}
+}
+
+// TestWhatDecodeRefusesIsNotEncoded: a type for which gob would prepare far longer than its
+// definition has bytes.
+func TestWhatDecodeRefusesIsNotEncoded(t *testing.T) {
+	t.Parallel()
+	key := reflect.TypeFor[string]()
+	for range 10 {
+		key = reflect.ArrayOf(1, key)
+	}
+	of := key
+	for range 10 {
+		of = reflect.MapOf(key, of)
+	}
+	var fields []reflect.StructField
+	for i := range 100 {
+		fields = append(fields, reflect.StructField{Name: "F" + strconv.Itoa(i), Type: of})
+	}
+	laborious := reflect.New(reflect.StructOf(fields)).Elem().Interface()
+	gob.RegisterName("laborious", laborious)
+	var buf bytes.Buffer
+	if err := gob.NewEncoder(&buf).Encode(&laborious); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := safegob.Decode(buf.Bytes()); err == nil {
+		t.Fatalf("decoded as %T", v)
+	}
+	if _, err := safegob.Encode(laborious); err == nil {
+		t.Error("it was encoded, and cannot be decoded")
 	}
 }
 

@@ -82,13 +82,14 @@ func lyingGobs(t testing.TB) map[string][]byte {
 	huge := gobUint(1 << 34)
 	join := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
 
+	id := lyingGob(t, chain{}) // ends with it and a length of 0
+	id = id[len(id)-3 : len(id)-1]
+	if id[0] != 0xff {
+		t.Fatalf("no number of a type: % x", id)
+	}
+
 	// A list in a list in a list: each claims to have a million elements.
 	chainOf := func(levels int, count []byte) []byte {
-		id := lyingGob(t, chain{}) // ends with it and a length of 0
-		id = id[len(id)-3 : len(id)-1]
-		if id[0] != 0xff {
-			t.Fatalf("no number of a type: % x", id)
-		}
 		contents := join([]byte{0}, count)
 		for range levels {
 			contents = append(contents, "\x05chain"...)
@@ -108,6 +109,7 @@ func lyingGobs(t testing.TB) map[string][]byte {
 		"field far behind the last":           lyingGob(t, card{}, join(huge, []byte{1, 0})...),
 		"a thousand lists, a million in each": chainOf(1000, gobUint(1<<20)),
 		"a million lists in each other":       chainOf(1_000_000, []byte{1}),
+		"length of another value":             lyingGob(t, chain{}, join([]byte{0, 1}, []byte("\x05chain"), id, []byte{1, 0, 0})...),
 	}
 }
 
