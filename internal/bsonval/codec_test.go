@@ -345,6 +345,7 @@ func TestValuesOfOthers(t *testing.T) {
 		{"regular expression", bson.Regex{Pattern: "a"}, refused},
 		{"UUID", bson.Binary{Subtype: bson.TypeBinaryUUID, Data: make([]byte, 16)}, refused},
 		{"deep", deepDocument(300), refused},
+		{"text that is not UTF-8", bson.RawValue{Type: bson.TypeString, Value: []byte("\x02\x00\x00\x00\xff\x00")}, refused},
 		{"list that was a map", bson.RawValue{Type: bson.TypeArray, Value: []byte("\x08\x00\x00\x00\x0aa\x00\x00")}, refused},
 		{"list with a gap", bson.RawValue{Type: bson.TypeArray, Value: []byte("\x08\x00\x00\x00\x0a1\x00\x00")}, refused},
 	} {

@@ -87,6 +87,28 @@ func TestNaNIsUnchanged(t *testing.T) {
 	}
 }
 
+// TestNaNIsUnchangedByItsBits: there are many NaNs, and others write them as plain doubles.
+func TestNaNIsUnchangedByItsBits(t *testing.T) {
+	t.Parallel()
+	double := func(f float64) bsonval.Value {
+		kind, data, err := bson.MarshalValue(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bsonval.Value{Kind: kind, Data: data}
+	}
+	one, other := double(math.NaN()), double(math.Float64frombits(0xfff8_0000_0000_0001))
+	if one.Equal(other) {
+		t.Fatal("the bits are the same")
+	}
+	if !codec.Same(one, other) {
+		t.Error("NaN seems to have changed")
+	}
+	if codec.Same(one, double(1)) || codec.Same(double(1), double(2)) {
+		t.Error("a change is not seen")
+	}
+}
+
 // TestChangesAreSeen: values that differ by little are not the same.
 func TestChangesAreSeen(t *testing.T) {
 	t.Parallel()
