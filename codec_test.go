@@ -1295,6 +1295,13 @@ func TestWhatCannotBeReadBackIsNotStored(t *testing.T) {
 				session.Values["n"] = 1
 				b.MustSave(session)
 				b.WantIn("afterwards")
+				// Nor does it replace a value that the key has.
+				b.Visit(storetest.SetValue("return to", "/"))
+				before = f.Document()
+				check(b, b.Load())
+				if string(f.Document()) != string(before) {
+					t.Error("the document has changed")
+				}
 			})
 		}
 	}
