@@ -1584,6 +1584,36 @@ func TestListTakenByBoth(t *testing.T) {
 	}
 }
 
+// TestReorderedListIsNotMerged: it is a change of the key as any other.
+func TestReorderedListIsNotMerged(t *testing.T) {
+	t.Parallel()
+	for how, config := range listConfigs {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t, config)
+			b := f.Browser()
+			b.Visit(storetest.SetValue("list", []any{"0", "1"}))
+			first, second := b.Load(), b.Load()
+			first.Values["list"] = []any{"0", "1", "2"}
+			second.Values["list"] = []any{"1", "0"}
+			b.MustSave(first)
+			_, err := b.Save(second)
+			want := []any{"1", "0"}
+			if f.Cfg.OnConflict == mongostore.ConflictReject {
+				want = []any{"0", "1", "2"}
+				if !errors.Is(err, mongostore.ErrConflict) {
+					t.Errorf("second: %v", err)
+				}
+			} else if err != nil {
+				t.Errorf("second: %v", err)
+			}
+			if got := b.Load().Values["list"]; !reflect.DeepEqual(got, want) {
+				t.Errorf("stored: %v, want %v", got, want)
+			}
+		})
+	}
+}
+
 // TestListsMergeInARenewal: a login adds its greeting to what others have added, and
 // does not bring back what others have taken.
 func TestListsMergeInARenewal(t *testing.T) {
