@@ -1035,6 +1035,10 @@ func TestUndecidedRenewalKeepsTheUserLoggedIn(t *testing.T) {
 				if v := f.Document().Lookup("from"); v.Type != 0 {
 					t.Error("from is still there")
 				}
+				b = b.At(f.Store)
+				f.Log.Reset()
+				b.WantIn("with the cookie of the decided renewal")
+				f.WantCommands("find")
 			})
 		}
 		t.Run(what+", the response is lost as well", func(t *testing.T) {
