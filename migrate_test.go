@@ -486,6 +486,39 @@ func TestLateSaveOfAMigratedSession(t *testing.T) {
 	}
 }
 
+// TestLateSaveDoesNotUndoThePendingLogoutOfAMigratedSession: one whose tombstone has yet to be
+// stored.
+func TestLateSaveDoesNotUndoThePendingLogoutOfAMigratedSession(t *testing.T) {
+	t.Parallel()
+	for late, save := range map[string]func(*mongostore.Store, *http.Request, http.ResponseWriter, *sessions.Session) error{
+		"Save":  (*mongostore.Store).Save,
+		"Renew": (*mongostore.Store).Renew,
+		"Persist": func(s *mongostore.Store, r *http.Request, _ http.ResponseWriter, session *sessions.Session) error {
+			return s.Persist(r.Context(), session)
+		},
+	} {
+		t.Run(late, func(t *testing.T) {
+			t.Parallel()
+			f, b, copied := setupMigration(t, sessions.NewCookieStore(signingKey))
+			slow := copied.load()
+			f.Wire.On("update", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown")})
+			b.visit(f.Store, func(s *sessions.Session) { s.Options.MaxAge = -1 })
+			f.WantTombstones(0)
+			slow.Values["late"] = true
+			w := httptest.NewRecorder()
+			err := save(f.Store, copied.request(), w, slow)
+			storetest.WantGone(t, late, w, err)
+			f.WantLive(0)
+			f.Wire.Heal()
+			storetest.Eventually(t, "the tombstone is stored", func() bool { return len(f.Documents()) == 1 })
+			f.WantTombstones(1)
+			if s := copied.load(); !s.IsNew {
+				t.Errorf("logged in again: %v", s.Values)
+			}
+		})
+	}
+}
+
 // TestFirstRequestsOfAMigratedVisitorMakeOneSession: those that run concurrently merge.
 func TestFirstRequestsOfAMigratedVisitorMakeOneSession(t *testing.T) {
 	t.Parallel()
