@@ -30,9 +30,9 @@ func main() {
 }
 
 func home(w http.ResponseWriter, r *http.Request) {
-	session, _ := store.Get(r, "session")
+	session, _ := store.Get(r, "session") // the middleware has handled its error
 	visits, _ := mongostore.Value[int](session, "visits")
-	session.Values["visits"] = visits + 1
+	session.Values["visits"] = visits + 1 // a map; the middleware saves what changed
 	page.Execute(w, session.Values)
 }
 
@@ -48,7 +48,7 @@ func login(w http.ResponseWriter, r *http.Request) {
 
 func logout(w http.ResponseWriter, r *http.Request) {
 	session, _ := store.Get(r, "session")
-	session.Options.MaxAge = -1
+	session.Options.MaxAge = -1 // ends the session
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
