@@ -26,8 +26,8 @@ const (
 	// server refuses the index, the store logs one warning and sweeps.
 	CleanupTTLIndex Cleanup = iota
 
-	// CleanupSweep deletes expired sessions in the background of a Save, a tenth of a session's
-	// lifetime after the last sweep, but at least a second and at most 10 minutes.
+	// CleanupSweep deletes expired sessions in the background. A Save starts a sweep if the last
+	// one was a tenth of a session's lifetime ago: at least a second and at most 10 minutes.
 	CleanupSweep
 
 	// CleanupOff leaves expired sessions to the application: see [Store.DeleteExpired].

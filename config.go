@@ -66,8 +66,9 @@ type Config struct {
 	// that ends with the browser. An empty Path is an error.
 	Options *sessions.Options
 
-	// IdleTimeout is how long a session lives after its last touch, in whole seconds. It sets
-	// MaxAge of the default options, and cannot be combined with Options. The default is 30 days.
+	// IdleTimeout is how long a session lives after its last touch (see TouchInterval), in whole
+	// seconds. It sets MaxAge of the default options, and cannot be combined with Options. The
+	// default is 30 days.
 	IdleTimeout time.Duration
 
 	// AbsoluteTimeout is how long a session lives at most, from its creation or that of
@@ -78,9 +79,9 @@ type Config struct {
 	// lives in the database after its last touch. The default is 24 hours.
 	BrowserTTL time.Duration
 
-	// TouchInterval is the shortest time between two touches: writes that move the expiry of
-	// a session, with which the cookie is sent again. It is capped at a tenth of the session's
-	// lifetime. The default is one minute.
+	// TouchInterval is the shortest time between two touches. A touch is a write that moves the
+	// expiry of a session; the cookie is then sent again. It is capped at a tenth of the
+	// session's lifetime. The default is one minute.
 	TouchInterval time.Duration
 
 	// MaxSize is the largest size of a session's encoded keys and values, in bytes, at most
@@ -116,9 +117,9 @@ type Config struct {
 	// is [CorruptRefuse].
 	OnCorrupt CorruptPolicy
 
-	// OnError answers a request in the place of [Store.Middleware], which has an error: of
-	// the load, before the handler was called, or of the save, before anything of the response
-	// was sent. By default, the response has the status of [StatusCode] and its text.
+	// OnError responds when [Store.Middleware] cannot load the session, in place of the handler,
+	// or cannot save it, before anything of the handler's response was sent. By default, the
+	// response has the status of [StatusCode] and its text.
 	OnError func(http.ResponseWriter, *http.Request, error)
 
 	// Cleanup is how expired sessions are deleted. The default is [CleanupTTLIndex]. No
@@ -159,8 +160,9 @@ type Config struct {
 type CorruptPolicy int
 
 const (
-	// CorruptRefuse returns [ErrCorrupt] and a session whose Save fails. The handler decides:
-	// usually it logs the error, ends the session and asks the user to log in.
+	// CorruptRefuse returns [ErrCorrupt] and a session whose Save fails. The handler, or
+	// [Config.OnError], decides: usually it logs the error, ends the session and asks the user to
+	// log in.
 	CorruptRefuse CorruptPolicy = iota
 
 	// CorruptRestart returns a new session and logs a warning. The document stays as it is,

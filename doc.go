@@ -28,21 +28,21 @@
 // # What is stored
 //
 // One session is one document. The cookie holds the session's ID, signed. The database holds
-// only the SHA-256 of the ID, so read access to it is not enough to use a session. Values are
-// ordinary BSON if that returns the same Go value. Types named in [Config.Types] are stored as
-// documents, other types of the application by [encoding/gob].
+// only the SHA-256 of the ID, so read access to it is not enough to use a session. A value is
+// stored as ordinary BSON if the same Go value comes back from it. Types in [Config.Types] are
+// stored as documents, other types of the application by [encoding/gob].
 //
 // # Concurrent requests
 //
 // [Store.Save] writes the keys that the request has changed, and an unchanged session not at
-// all. Concurrent changes of different keys are all kept. Of two changes of one key the later
-// one wins, or fails: see [Config.OnConflict]. A session that has ended cannot be saved: Save
+// all. Concurrent changes of different keys are all kept. If two requests change one key, the
+// later one wins, or fails: see [Config.OnConflict]. A session that has ended cannot be saved: Save
 // returns [ErrGone].
 //
 // # Errors
 //
 // If MongoDB does not respond within [Config.Timeout], the error is [ErrUnavailable]. The cookie
-// and the session are kept, and the user is logged in again when MongoDB responds. A logout
+// and the session are kept, so the user is still logged in when MongoDB responds again. A logout
 // succeeds nevertheless, and its deletion is retried in the background. If the stored session
 // cannot be decoded, the error is [ErrCorrupt]: see [Config.OnCorrupt].
 //

@@ -22,7 +22,7 @@
 //
 //	-addr host:port  run the embedded server at this address, whatever the environment says
 //	-dir folder      run the embedded server with its data in this folder, and keep them
-//	-detach          ignore the standard input, end on signals only
+//	-detach          ignore the standard input, end on signals only; for a terminal: it runs until Ctrl-C
 package main
 
 import (
