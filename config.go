@@ -106,7 +106,7 @@ type Config struct {
 	Describe func(*http.Request) map[string]string
 
 	// Types are the application's own types that are stored as BSON documents, each made with
-	// [TypeOf]. By default, own types are stored by [encoding/gob].
+	// [TypeOf]. By default, such types are stored by [encoding/gob].
 	Types []Type
 
 	// OnConflict decides what happens to a save that changes a key which another request has
