@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"reflect"
@@ -25,6 +26,7 @@ import (
 type old struct {
 	*subject
 	store sessions.Store
+	life  time.Duration // of its cookies
 }
 
 // moving is an application that has changed its store.
@@ -55,15 +57,16 @@ var otherKey = []byte("another key, also of 32 bytes...")
 
 // oldLazy is laziness-coders' store on the collection.
 func (x *trial) oldLazy(w *wire, coll *mongo.Collection, keyPairs ...[]byte) *old {
+	const life = time.Hour
 	x.Helper()
 	env, _ := x.place(setting{wire: w})
 	client, err := env.connectV1(x.Context())
 	x.must(err)
 	x.cleanup(func() { _ = client.Disconnect(context.WithoutCancel(x.Context())) })
-	store := lazy.NewMongoStore(client.Database(coll.Database().Name()).Collection(coll.Name()), 3600, env.TTL, keyPairs...)
+	store := lazy.NewMongoStore(client.Database(coll.Database().Name()).Collection(coll.Name()), int(life/time.Second), env.TTL, keyPairs...)
 	s := throughGorilla(store)
 	s.lazy, s.coll, s.ping = store, coll, func(ctx context.Context) error { return client.Ping(ctx, nil) }
-	return &old{s, store}
+	return &old{s, store, life}
 }
 
 // moveTo opens this store on the collection, with the old one to take sessions over from.
@@ -100,23 +103,54 @@ func (x *trial) collection() *mongo.Collection {
 	return coll
 }
 
-// holds checks how many documents of each store a collection has: the old one's have data.
-func (x *trial) holds(coll *mongo.Collection, ours, theirs int) {
+// holding is what a collection holds.
+type holding struct {
+	ours   int // sessions of this store
+	graves int // its tombstones
+	theirs int // sessions of the old store, which have data
+}
+
+// holds checks what the collection holds. Tombstones have to last until the time.
+func (x *trial) holds(coll *mongo.Collection, want holding, until time.Time) {
 	x.Helper()
+	var got holding
 	for _, doc := range x.documents(&subject{coll: coll}) {
 		if _, err := doc.LookupErr("data"); err == nil {
-			theirs--
-		} else {
-			ours--
-			// The old store's TTL index must not see our documents.
-			if _, err := doc.LookupErr("modified"); err == nil || doc.Lookup("values", "user").StringValue() != "ada" {
+			got.theirs++
+			continue
+		}
+		// The old store's TTL index must not see our documents.
+		if _, err := doc.LookupErr("modified"); err == nil {
+			x.fatal("document:", doc)
+		}
+		if doc.Lookup("rev").Type != bson.TypeNull {
+			got.ours++
+			if user, ok := doc.Lookup("values", "user").StringValueOK(); !ok || user != "ada" {
 				x.fatal("document:", doc)
 			}
+			continue
+		}
+		got.graves++
+		_, errOwner := doc.LookupErr("owner")
+		values, _ := doc.Lookup("values").Document().Elements()
+		if len(values) > 0 || errOwner == nil || doc.Lookup("expiresAt").Time().Before(until.Truncate(time.Millisecond)) {
+			x.fatal("tombstone:", doc)
 		}
 	}
-	if ours != 0 || theirs != 0 {
-		x.fatal("documents missing: ours", ours, "theirs", theirs)
+	if got != want {
+		x.fatal(fmt.Sprintf("documents: %+v, want %+v", got, want))
 	}
+}
+
+// movedTo returns where the tombstones of renewals in the collection lead to.
+func (x *trial) movedTo(coll *mongo.Collection) (hashes []string) {
+	x.Helper()
+	for _, doc := range x.documents(&subject{coll: coll}) {
+		if hash, ok := doc.Lookup("movedTo").StringValueOK(); ok {
+			hashes = append(hashes, hash)
+		}
+	}
+	return hashes
 }
 
 // try runs f as a trial of this store.
@@ -152,14 +186,14 @@ func TestMigrateFromPeers(t *testing.T) {
 		"laziness-coders, the same collection, sealed":  together(signingKey, []byte("sixteen-byte-key")),
 		"CookieStore": func(x *trial) (*old, *mongo.Collection) {
 			store := sessions.NewCookieStore(signingKey)
-			return &old{subject: throughGorilla(store), store: store}, x.collection()
+			return &old{throughGorilla(store), store, lifetime}, x.collection()
 		},
 		"FilesystemStore": func(x *trial) (*old, *mongo.Collection) {
 			dir := t.TempDir()
 			store := sessions.NewFilesystemStore(dir, signingKey)
 			s := throughGorilla(store)
 			s.dir = dir
-			return &old{subject: s, store: store}, x.collection()
+			return &old{s, store, lifetime}, x.collection()
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -172,29 +206,36 @@ func TestMigrateFromPeers(t *testing.T) {
 func (x *trial) migrates(from *old, coll *mongo.Collection) {
 	forgets := from.coll != nil || from.dir != "" // it can remove a session
 	same := from.coll != nil && from.coll.Name() == coll.Name()
+
+	// Before the change: three visitors.
+	present, renewer, absent := x.login(from.subject), x.login(from.subject), x.login(from.subject)
+	for i, v := range []*visitor{present, renewer, absent} {
+		a := from.request(v, func(in visit) {
+			in.set("seat", i) // CookieStore's cookies would be equal, and with them the sessions
+			in.set("n", 42)
+			in.set("basket", []string{"pen", "ink"})
+		})
+		x.must(errors.Join(a.load, a.save))
+	}
+	until := time.Now().Add(from.life) // an old cookie can be valid until then
+	copies := map[*visitor]*visitor{present: present.clone(), renewer: renewer.clone(), absent: absent.clone()}
+	to := x.moveTo(coll, from)
+
 	// left checks what both stores hold.
-	left := func(ours, theirs int) {
+	left := func(want holding) {
 		x.Helper()
 		if same {
-			x.holds(coll, ours, theirs)
+			x.holds(coll, want, until)
 			return
 		}
-		x.holds(coll, ours, 0)
+		theirs := want.theirs
+		want.theirs = 0
+		x.holds(coll, want, until)
 		if forgets && x.stored(from.subject) != theirs {
 			x.fatal("the old store has", x.stored(from.subject), "sessions, want", theirs)
 		}
 	}
-
-	// Before the change: two visitors.
-	present, absent := x.login(from.subject), x.login(from.subject)
-	a := from.request(present, func(in visit) {
-		in.set("n", 42)
-		in.set("basket", []string{"pen", "ink"})
-	})
-	x.must(errors.Join(a.load, a.save))
-	before := present.clone()
-	to := x.moveTo(coll, from)
-	left(0, 2)
+	left(holding{theirs: 3})
 
 	// A request that does not save.
 	look := func(v *visitor, n int) {
@@ -211,51 +252,93 @@ func (x *trial) migrates(from *old, coll *mongo.Collection) {
 		x.must(a.load)
 	}
 	look(present, 42)
-	left(0, 2)
+	left(holding{theirs: 3})
 	x.counts(to, 0)
 
 	// The first save moves it.
-	a = to.request(present, func(in visit) { in.set("n", 43) })
+	a := to.request(present, func(in visit) { in.set("n", 43) })
 	x.must(errors.Join(a.load, a.save))
-	if present.cookie == before.cookie {
+	if present.cookie == copies[present].cookie {
 		x.fatal("the cookie has not changed")
 	}
-	left(1, 1)
+	left(holding{ours: 1, theirs: 2})
 	look(present, 43)
 	x.counts(to, 1)
-	left(1, 1)
 
-	// The old cookie opens nothing, here or there.
-	if x.loggedIn(to.subject, before) == forgets || x.loggedIn(from.subject, before) == forgets {
-		x.fatal("the old cookie opens a session:", x.loggedIn(to.subject, before), x.loggedIn(from.subject, before))
+	// The old cookie leads to the session that was made of it, and to no other.
+	look(copies[present].clone(), 43)
+	left(holding{ours: 1, theirs: 2})
+	x.counts(to, 1)
+	if x.loggedIn(from.subject, copies[present]) == forgets {
+		x.fatal("the old cookie at the old store:", !forgets)
 	}
 	if x.loggedIn(from.subject, present) {
 		x.fatal("the new cookie opens a session of the old store")
 	}
 
-	// What ends the user's sessions leaves those that have not moved.
-	n, err := to.own.RevokeAll(x.Context(), "ada")
-	if x.must(err); n != 1 {
-		x.fatal(n, "sessions ended")
-	}
-	left(0, 1)
-	if x.loggedIn(to.subject, present) {
-		x.fatal("logged in after the end")
+	// A renewal leaves a tombstone that leads to the new session; the old cookie opens none.
+	a = to.request(renewer, func(in visit) {
+		in.set("n", 44)
+		x.must(in.renew())
+	})
+	x.must(a.load)
+	left(holding{ours: 2, graves: 1, theirs: 1})
+	look(renewer, 44)
+	x.counts(to, 2)
+	x.opensNothing(to, from, copies[renewer], forgets)
+	moved := x.movedTo(coll)
+	if n, err := coll.CountDocuments(x.Context(), bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: moved}}}, {Key: "values.n", Value: 44}}); len(moved) != 1 || err != nil || n != 1 {
+		x.fatal("tombstones lead to", moved, "where there are", n, err)
 	}
 
-	// The other visitor comes back only to log out.
-	copied := absent.clone()
+	// What ends the user's sessions leaves those that have not moved, and is final for the old cookies of those that have.
+	n, err := to.own.RevokeAll(x.Context(), "ada")
+	if x.must(err); n != 2 {
+		x.fatal(n, "sessions ended")
+	}
+	left(holding{graves: 2, theirs: 1})
+	x.counts(to, 0)
+	if x.loggedIn(to.subject, present) || x.loggedIn(to.subject, renewer) {
+		x.fatal("logged in after the end")
+	}
+	x.opensNothing(to, from, copies[present], forgets)
+	x.opensNothing(to, from, copies[renewer], forgets)
+
+	// The other visitor comes back only to log out. A request that has loaded his session before
+	// cannot bring it back.
 	if !x.loggedIn(to.subject, absent) {
-		x.fatal("the second visitor is not logged in")
+		x.fatal("the third visitor is not logged in")
 	}
-	a = to.request(absent, func(in visit) { in.end() })
-	x.must(errors.Join(a.load, a.save))
-	left(0, 0)
-	if absent.cookie != "" || x.loggedIn(to.subject, copied) == forgets {
-		x.fatal("after the logout:", absent.cookie != "", x.loggedIn(to.subject, copied))
+	late := to.request(copies[absent].clone(), func(in visit) {
+		if !in.known() {
+			x.fatal("the late request finds no session")
+		}
+		in.set("n", 45)
+		a := to.request(absent, func(in visit) { in.end() })
+		x.must(errors.Join(a.load, a.save))
+	})
+	if !errors.Is(late.save, mongostore.ErrGone) || len(late.cookies) > 0 {
+		x.fatal("the late request:", late.save, late.cookies)
 	}
+	left(holding{graves: 3})
+	x.counts(to, 0)
+	if absent.cookie != "" {
+		x.fatal("a cookie after the logout")
+	}
+	x.opensNothing(to, from, copies[absent], forgets)
 	if log := to.log.String(); log != "" {
 		x.fatal("log:", log)
+	}
+}
+
+// opensNothing checks that a copy of the old store's cookie opens no session here, nor there if that store forgets sessions.
+func (x *trial) opensNothing(to *moving, from *old, copied *visitor, forgets bool) {
+	x.Helper()
+	if x.loggedIn(to.subject, copied) {
+		x.fatal("the old cookie opens a session")
+	}
+	if x.loggedIn(from.subject, copied) == forgets {
+		x.fatal("the old cookie at the old store:", !forgets)
 	}
 }
 
@@ -297,7 +380,7 @@ func TestMigrateHiddenOutage(t *testing.T) {
 		if known || a.save != nil {
 			x.fatal("in the outage:", known, a.load, a.save)
 		}
-		x.holds(from.coll, 0, 1)
+		x.holds(from.coll, holding{theirs: 1}, time.Time{})
 		if !within(20*time.Second, func() bool { return x.loggedIn(to.subject, copied) }) {
 			x.fatal("the session is not there after the outage")
 		}
@@ -312,7 +395,7 @@ func TestMigrateErrors(t *testing.T) {
 	try(t, func(x *trial) {
 		s := openFiles(x, setting{})
 		store := sessions.NewFilesystemStore(s.dir, otherKey)
-		from := &old{subject: throughGorilla(store), store: store}
+		from := &old{throughGorilla(store), store, lifetime}
 		from.dir = s.dir
 		v := x.login(from.subject)
 		x.lost(from.subject)
