@@ -105,7 +105,40 @@ func Measure(ctx context.Context, env *Env, store string, size Size, sessions in
 	}
 	f.ReadBytes = counts[Load].Received
 	f.WriteBytes = counts[Change].Written
+	switch {
+	case f.Policy.Throttle > 0:
+		touch, err := seenBefore(ctx, content, Keep, 2*f.Policy.Throttle)
+		if err != nil {
+			return f, err
+		}
+		f.TouchBytes = float64(touch.Written)
+	case f.Policy.Unchanged:
+		f.TouchBytes = f.WriteBytes // written whole
+	}
 	return f, nil
+}
+
+// seenBefore returns what a request of this store sends whose session was last touched the
+// given time ago.
+func seenBefore(ctx context.Context, content *Content, op Op, ago time.Duration) (_ Traffic, err error) {
+	memory := newMemory()
+	env := memory.env()
+	env.Meter = &Meter{}
+	own, err := newOwn(ctx, env)
+	if err != nil {
+		return Traffic{}, err
+	}
+	defer func() { err = errors.Join(err, own.Close(ctx)) }()
+	b := &Browser{}
+	if err := own.Do(b, First, content); err != nil {
+		return Traffic{}, err
+	}
+	set(memory.only(), mustMarshal(bson.D{{Key: "$set", Value: bson.D{{Key: "seenAt", Value: time.Now().Add(-ago)}}}}), "$set")
+	before := env.Meter.Read()
+	if err := own.Do(b, op, content); err != nil {
+		return Traffic{}, err
+	}
+	return env.Meter.Read().sub(before), nil
 }
 
 // weigh gives the mean size of documents, and that after compression in pages, as the

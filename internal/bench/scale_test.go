@@ -45,6 +45,10 @@ func TestMeasure(t *testing.T) {
 			f.KeyBytes < 40 || f.KeyBytes > 60 || f.WriteBytes < 100 || f.ReadBytes < f.Document {
 			t.Errorf("%+v", f)
 		}
+		// Only scs with a fixed lifetime never moves the expiry.
+		if moves := f.TouchBytes > 0; moves != f.Policy.Unchanged || f.TouchBytes > 1.5*f.WriteBytes {
+			t.Errorf("%+v", f)
+		}
 		prints[store] = f
 	}
 	if prints[OwnName].KeyBytes != keyLength {

@@ -15,14 +15,15 @@ type Footprint struct {
 	Compressed float64 // bytes of it on disk
 	KeyBytes   float64 // of the _id, as text
 	WriteBytes float64 // of the command that saves one changed key
+	TouchBytes float64 // of the one that moves the expiry of an unchanged session
 	ReadBytes  float64 // of the answer to a find
 	Policy     Policy
 }
 
-// Policy says which requests of a session write.
+// Policy says which requests of a session write. A request that changes a value always does.
 type Policy struct {
-	Unchanged bool          // also a save of an unchanged session writes ...
-	Throttle  time.Duration // ... but only when nothing was written for this long
+	Unchanged bool          // a save of an unchanged session writes, to move the expiry ...
+	Throttle  time.Duration // ... if that was last moved this long ago
 }
 
 // policies of the stores. All but one of them follow from how the stores are made.
@@ -81,8 +82,8 @@ const (
 // Estimate gives the demand of a usage.
 func Estimate(f Footprint, u Usage, c Capacity) Demand {
 	idEntry := (f.KeyBytes + entryOverhead) / randomFill
-	// Every write moves the entry to another place, so these pages are not as full
-	// as those of an index that only grows at its end.
+	// A write that moves the expiry moves the entry to another place, so these pages are not
+	// as full as those of an index that only grows at its end.
 	ttlEntry := (dateKey + entryOverhead) / randomFill
 	active := u.Sessions * u.Active
 	rate := u.Pages / 60 // of a session
@@ -93,7 +94,8 @@ func Estimate(f Footprint, u Usage, c Capacity) Demand {
 		Writes:  active * WriteRate(f.Policy, rate, u.Changed),
 		Deletes: u.Sessions / u.Life.Seconds(),
 	}
-	l.WriteBytes = l.Writes * f.WriteBytes
+	changes, touches := f.Policy.rates(rate, u.Changed)
+	l.WriteBytes = active * (changes*f.WriteBytes + touches*f.TouchBytes)
 	l.ReadBytes = l.Reads * f.ReadBytes
 	document := (f.Document + recordOverhead) / orderedFill
 	l.WorkingSet = touched(u.Sessions*document, math.Max(documentPage, document), active) +
@@ -127,33 +129,35 @@ func touched(size, page, n float64) float64 {
 
 // WriteRate is how often per second a session is written that gets requests at random, rate
 // per second, of which a share changes a value.
-//
-// After a write, changed requests write at once and others when the throttle has passed. So the
-// time to the next write has the hazard rate·changed before that and rate after it, and
-// its mean is the integral of the probability of not having been written.
 func WriteRate(p Policy, rate, changed float64) float64 {
-	change := rate * changed
-	if !p.Unchanged {
-		return change
+	changes, touches := p.rates(rate, changed)
+	return changes + touches
+}
+
+// rates returns how often per second a session is written because a value has changed, and how
+// often only to move the expiry.
+//
+// The expiry moves with the first request after the throttle has passed, changed or not. The
+// mean time until that is the throttle and the mean time between two requests.
+func (p Policy) rates(rate, changed float64) (changes, touches float64) {
+	if p.Unchanged {
+		touches = (1 - changed) / (p.Throttle.Seconds() + 1/rate)
 	}
-	throttle := p.Throttle.Seconds()
-	quiet := math.Exp(-change * throttle) // nothing changed until then
-	before := throttle
-	if change > 0 {
-		before = (1 - quiet) / change
-	}
-	return 1 / (before + quiet/rate)
+	return rate * changed, touches
 }
 
 // Simulate is WriteRate by playing requests through.
 func Simulate(p Policy, rate, changed float64, requests int, seed uint64) float64 {
 	random := rand.New(rand.NewPCG(seed, seed))
-	var now, written float64
+	var now, moved float64
 	writes := 0
 	for range requests {
 		now += random.ExpFloat64() / rate
-		if random.Float64() < changed || p.Unchanged && now-written >= p.Throttle.Seconds() {
-			written = now
+		due := p.Unchanged && now-moved >= p.Throttle.Seconds()
+		if due {
+			moved = now
+		}
+		if due || random.Float64() < changed {
 			writes++
 		}
 	}
@@ -201,9 +205,13 @@ func thousands(x float64) string {
 // FootprintMarkdown is a table of what one session takes.
 func FootprintMarkdown(footprints []Footprint, u Usage) string {
 	var b strings.Builder
-	b.WriteString("| one session | document | compressed | command that saves a change | answer to a load | writes per hour in use |\n|---|--:|--:|--:|--:|--:|\n")
+	b.WriteString("| one session | document | compressed | command that saves a change | that moves the expiry | answer to a load | writes per hour in use |\n|---|--:|--:|--:|--:|--:|--:|\n")
 	for _, f := range footprints {
-		fmt.Fprintf(&b, "| %s | %.0f B | %.0f B | %.0f B | %.0f B | %.1f |\n", titles[f.Store], f.Document, f.Compressed, f.WriteBytes, f.ReadBytes,
+		touch := "–"
+		if f.TouchBytes > 0 {
+			touch = fmt.Sprintf("%.0f B", f.TouchBytes)
+		}
+		fmt.Fprintf(&b, "| %s | %.0f B | %.0f B | %.0f B | %s | %.0f B | %.1f |\n", titles[f.Store], f.Document, f.Compressed, f.WriteBytes, touch, f.ReadBytes,
 			3600*WriteRate(f.Policy, u.Pages/60, u.Changed))
 	}
 	return b.String()
