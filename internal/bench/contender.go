@@ -60,6 +60,8 @@ type Browser struct {
 	count  int    // what it last set the counter to
 	keys   int    // how many keys its session holds
 
+	cookies int // responses that set the cookie
+
 	// inspect is shown the value of each key that a request has loaded. For tests.
 	inspect func(value func(key string) any)
 }
@@ -91,6 +93,7 @@ func (b *Browser) receive(w *httptest.ResponseRecorder) error {
 	if len(lines) != 1 {
 		return fmt.Errorf("%d cookies in the response", len(lines))
 	}
+	b.cookies++
 	pair, _, _ := strings.Cut(lines[0], ";")
 	_, b.cookie, _ = strings.Cut(pair, "=")
 	return nil
@@ -191,7 +194,10 @@ func gorilla(store sessions.Store) func(*Browser, Op, *Content) error {
 		case Load:
 			return nil
 		case Keep:
-			return session.Save(r, w)
+			if err := session.Save(r, w); err != nil {
+				return err
+			}
+			return b.receive(w)
 		case Change:
 			session.Values[counter] = b.count + 1
 			if err := session.Save(r, w); err != nil {
@@ -345,12 +351,12 @@ func scsHandler(manager *scs.SessionManager) func(*Browser, Op, *Content) error 
 			return fmt.Errorf("status %d", w.Code)
 		}
 		switch op {
-		case First:
-			return b.receive(w)
+		case Logout:
+			return nil
 		case Change:
 			b.count++
 		}
-		return nil
+		return b.receive(w)
 	}
 }
 

@@ -185,6 +185,34 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// TestCookies: which responses set a cookie. This store's do so for a new session, and when the
+// expiry moves, which it does not within a minute.
+func TestCookies(t *testing.T) {
+	_, all := open(t, AllNames[1:]...)
+	content := contents(t)[Small]
+	for _, x := range all {
+		want := map[Op]int{First: 1, Load: 0, Keep: 1, Change: 1}
+		switch x.Name {
+		case OwnName:
+			want[Keep], want[Change] = 0, 0
+		case SCSName:
+			want[Keep] = 0
+		case SCSIdle:
+			want[Load] = 1
+		}
+		b := &Browser{}
+		for _, op := range []Op{First, Load, Keep, Change} {
+			before := b.cookies
+			if err := x.Do(b, op, content); err != nil {
+				t.Fatal(err)
+			}
+			if got := b.cookies - before; got != want[op] {
+				t.Errorf("%s, %s: %d cookies, want %d", x.Name, op, got, want[op])
+			}
+		}
+	}
+}
+
 // TestCompare: a comparison has a result for whoever takes part, and the first is its yardstick.
 func TestCompare(t *testing.T) {
 	all, err := Open(t.Context(), newMemory().env(), FloorName, OwnName, CookieName)
