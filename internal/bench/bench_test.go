@@ -78,12 +78,23 @@ func BenchmarkSessions(b *testing.B) {
 		})
 	}
 	if *resultsFlag != "" {
-		r := NewReport(description, "go -C internal/bench test -run '^$' -bench .")
+		r := NewReport(description, command())
 		r.Results = results
 		if err := r.Write(*resultsFlag); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// command is the command line of this benchmark, without the file that it writes and its time limit.
+func command() string {
+	text := "go -C internal/bench test -run '^$' -bench ."
+	flag.Visit(func(f *flag.Flag) {
+		if !strings.HasPrefix(f.Name, "test.") && f.Name != "results" {
+			text += " -" + f.Name + " " + f.Value.String()
+		}
+	})
+	return text
 }
 
 // report prints a result the way a benchmark does.

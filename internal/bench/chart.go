@@ -48,10 +48,14 @@ func (r *Report) Chart() ([]byte, error) {
 		Handler: plot.DefaultTextHandler,
 	}
 	style.Font.Variant = "Sans"
-	page.FillText(style, vg.Point{X: 14, Y: height - 24}, "Time of a request with its session, as a multiple of the driver's own (less is better)")
+	page.FillText(style, vg.Point{X: 14, Y: height - 24}, "Time of a request with its session, as a multiple of the driver's own, and in µs (less is better)")
 	style.Font.Size = 9.5
+	note := ""
+	if r.embedded() {
+		note = " The slower the server, the nearer to 1; MongoDB is faster than this one."
+	}
 	page.FillText(style, vg.Point{X: 14, Y: height - 40},
-		fmt.Sprintf("One browser. Red line: the driver's calls alone. Pale: no database. %s, %s.", shortServer(r.Server), r.Date))
+		fmt.Sprintf("One browser. Red line: the driver's calls alone. Pale: no database. %s, %s.%s", shortServer(r.Server), r.Date, note))
 
 	tiles := draw.Tiles{
 		Rows: len(charted), Cols: len(charted[0]),
@@ -120,8 +124,8 @@ func (r *Report) panel(c Case, longest float64) (*plot.Plot, error) {
 			label = "not measured"
 		}
 		if ok {
-			label, at = fmt.Sprintf("%.2f", res.Ratio), res.Ratio
-			if at < 1 && at+longest/6 > 1 {
+			label, at = fmt.Sprintf("%.2f, %s µs", res.Ratio, micros(res.Nanos)), res.Ratio
+			if at < 1 && at+longest/3 > 1 {
 				at = 1 // clear of the line
 			}
 			bar, err := plotter.NewBarChart(plotter.Values{res.Ratio}, 15)
@@ -142,7 +146,7 @@ func (r *Report) panel(c Case, longest float64) (*plot.Plot, error) {
 		p.Add(labels)
 	}
 	p.NominalY(names...)
-	p.X.Min, p.X.Max = 0, longest*1.12
+	p.X.Min, p.X.Max = 0, longest*1.3
 	p.X.Tick.Marker = wholeTicks{}
 	p.Y.Min, p.Y.Max = -0.6, float64(len(names))-0.4
 	p.Y.Width, p.Y.Tick.Length, p.Y.Padding = 0, 0, 14 // also for a wider font than Liberation

@@ -243,8 +243,8 @@ func TestCompare(t *testing.T) {
 				t.Errorf("%v: %+v", c, res)
 			}
 		}
-		if results[0].Ratio != 1 {
-			t.Errorf("%v: the floor's ratio to itself is %v", c, results[0].Ratio)
+		if results[0].Ratio != 1 || results[0].Over != 0 {
+			t.Errorf("%v: the floor's ratio to itself is %v, and its CPU beyond itself %v", c, results[0].Ratio, results[0].Over)
 		}
 	}
 }

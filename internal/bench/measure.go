@@ -29,6 +29,7 @@ type Result struct {
 	Low      float64 `json:"low"`      // the ratio's median lies between these two
 	High     float64 `json:"high"`     // with a confidence of 95 per cent
 	CPU      float64 `json:"cpu"`      // ns of this process, mean
+	Over     float64 `json:"over"`     // ns of CPU beyond the floor's in the same round, median
 	Allocs   float64 `json:"allocs"`   // median
 	Bytes    float64 `json:"bytes"`    // allocated, median
 
@@ -99,11 +100,13 @@ func (res *Result) sum(base []turn, perTurn int) {
 		return values
 	}
 	ratios := make([]float64, len(res.rounds))
+	over := make([]float64, len(res.rounds))
 	for i, t := range res.rounds {
 		ratios[i] = t.nanos / base[i].nanos
+		over[i] = t.cpu - base[i].cpu
 		res.CPU += t.cpu / float64(len(res.rounds))
 	}
-	res.Ratio = median(ratios)
+	res.Ratio, res.Over = median(ratios), median(over)
 	res.Low, res.High = interval(ratios)
 	res.Nanos = median(column(func(t turn) float64 { return t.nanos }))
 	res.Allocs = median(column(func(t turn) float64 { return t.allocs }))
