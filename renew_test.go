@@ -2,6 +2,7 @@ package mongostore_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -575,6 +576,48 @@ func TestRenewalDoesNotUndoAPendingLogout(t *testing.T) {
 	}
 }
 
+// TestRenewalDoesNotReviveAnExpiredSession: one whose expiry another request has brought forward.
+func TestRenewalDoesNotReviveAnExpiredSession(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	session := b.Load()
+	f.Expire()
+	w, err := b.Renew(session)
+	storetest.WantGone(t, "Renew", w, err)
+	if !b.Load().IsNew {
+		t.Error("the session is back")
+	}
+	f.WantDocuments(1) // the expired one
+}
+
+// TestRenewalOutlivesItsRequest: whoever closes the browser while logging in leaves one session,
+// and that under the new ID.
+func TestRenewalOutlivesItsRequest(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"insert", "update"} {
+		f := storetest.Setup(t)
+		b := f.Browser().Login()
+		old := b.Clone()
+		session := b.Load()
+		seen, gate := make(chan struct{}, 1), make(chan struct{})
+		f.Wire.On(command, storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: gate})
+		ctx, cancel := context.WithCancel(t.Context())
+		w, done := httptest.NewRecorder(), make(chan error)
+		go func() { done <- f.Store.Renew(b.Request().WithContext(ctx), w, session) }()
+		<-seen
+		cancel()
+		close(gate)
+		if err := <-done; err != nil {
+			t.Errorf("cancelled during the %s: %v", command, err)
+		}
+		b.Receive(w)
+		b.WantIn("the new ID")
+		old.WantOut("the old ID")
+		f.WantLive(1)
+	}
+}
+
 // TestRenewalReportsTheTruthWithoutAResponse: of each of its commands the response may be lost. What
 // the renewal reports is true, and one session is left.
 func TestRenewalReportsTheTruthWithoutAResponse(t *testing.T) {
@@ -920,6 +963,20 @@ func TestLoginFormSentTwice(t *testing.T) {
 			t.Error("the old ID works")
 		}
 		check(t, f, one, two, three)
+	})
+	t.Run("the second loaded after the first", func(t *testing.T) {
+		t.Parallel()
+		f, one, two := setupCart(t)
+		first := one.Load()
+		first.Values["user"] = "ada"
+		one.MustRenew(first)
+		second := two.Load()
+		second.Values["user"] = "ada"
+		two.MustRenew(second)
+		if second.Values["cart"] != "tea" {
+			t.Errorf("in hand: %v", second.Values)
+		}
+		check(t, f, one, two)
 	})
 	t.Run("concurrently", func(t *testing.T) {
 		t.Parallel()
