@@ -2028,6 +2028,28 @@ func TestPersistMovesNoExpiry(t *testing.T) {
 	}
 }
 
+// TestPersistLeavesAChangedMaxAgeToSave: also what it keeps in mind of the document.
+func TestPersistLeavesAChangedMaxAgeToSave(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, storetest.StoreOptions(3600))
+	b := f.Browser().Login()
+	session := b.Load()
+	session.Options.MaxAge = 7200
+	session.Values["n"] = 1
+	if err := f.Store.Persist(t.Context(), session); err != nil {
+		t.Fatal(err)
+	}
+	if own := f.Document().Lookup("maxAge"); own.Type != 0 {
+		t.Errorf("Persist has stored the MaxAge %v", own)
+	}
+	if w := b.MustSave(session); len(w.Result().Cookies()) != 1 || w.Result().Cookies()[0].MaxAge != 7200 {
+		t.Errorf("Save: cookies %v", w.Result().Cookies())
+	}
+	if got := b.Load(); got.Options.MaxAge != 7200 || got.Values["n"] != 1 {
+		t.Errorf("loaded: MaxAge %d, values %v", got.Options.MaxAge, got.Values)
+	}
+}
+
 // TestPersistSendsTheChangeAlone: and nothing, of an unchanged session.
 func TestPersistSendsTheChangeAlone(t *testing.T) {
 	t.Parallel()
