@@ -975,6 +975,33 @@ func TestLogoutRemovesTheSessionsOfAllCookies(t *testing.T) {
 	}
 }
 
+// TestLogoutRemovesADamagedSession: whatever is wrong with its document.
+func TestLogoutRemovesADamagedSession(t *testing.T) {
+	t.Parallel()
+	for _, field := range []string{"name", "values", "rev", "createdAt", "expiresAt"} {
+		for _, cookies := range []int{1, 2} {
+			f := storetest.Setup(t)
+			r := httptest.NewRequest(http.MethodGet, "https://example.com/", nil)
+			for range cookies {
+				b := f.Browser().Login()
+				r.AddCookie(&http.Cookie{Name: storetest.Name, Value: b.Cookies[storetest.Name]})
+			}
+			f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: field, Value: true}}}})
+			session, err := f.Store.New(r, storetest.Name)
+			if !errors.Is(err, mongostore.ErrCorrupt) {
+				t.Errorf("%s, load: %v", field, err)
+			}
+			session.Options.MaxAge = -1
+			if err := f.Store.Save(r, httptest.NewRecorder(), session); err != nil {
+				t.Errorf("%s, logout: %v", field, err)
+			}
+			if left := f.Documents(); len(left) > 0 {
+				t.Errorf("%s: %d of %d sessions are left", field, len(left), cookies)
+			}
+		}
+	}
+}
+
 // TestLogoutOfACopy: of a session copied by value, and by a second Store.
 func TestLogoutOfACopy(t *testing.T) {
 	t.Parallel()
