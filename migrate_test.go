@@ -338,9 +338,9 @@ var oldStores = map[string]func(*testing.T) sessions.Store{
 }
 
 // setupMigration returns a browser that is logged in at the old store, and a copy of it.
-func setupMigration(t *testing.T, old sessions.Store) (f *storetest.Fixture, b, copied *jarBrowser) {
+func setupMigration(t *testing.T, old sessions.Store, change ...func(*mongostore.Config)) (f *storetest.Fixture, b, copied *jarBrowser) {
 	t.Helper()
-	f = storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	f = storetest.Setup(t, append(change, func(c *mongostore.Config) { c.MigrateFrom = old })...)
 	b, copied = newJarBrowser(f), newJarBrowser(f)
 	r, w := b.request(), httptest.NewRecorder()
 	session, err := old.New(r, storetest.Name)
@@ -410,6 +410,40 @@ func TestLogoutOfAMigratedSessionIsFinal(t *testing.T) {
 				}
 				f.WantLive(0)
 			})
+		}
+	}
+}
+
+// TestRevocationOfAMigratedSessionIsFinal: the old store's cookie begins no other one.
+func TestRevocationOfAMigratedSessionIsFinal(t *testing.T) {
+	t.Parallel()
+	for how, end := range map[string]func(*mongostore.Store, *sessions.Session) error{
+		"Revoke": func(s *mongostore.Store, session *sessions.Session) error {
+			key, err := s.Key(session)
+			if err != nil {
+				return err
+			}
+			return s.Revoke(t.Context(), key)
+		},
+		"RevokeAll": func(s *mongostore.Store, _ *sessions.Session) error {
+			n, err := s.RevokeAll(t.Context(), "ada")
+			if err == nil && n != 1 {
+				err = fmt.Errorf("%d sessions ended", n)
+			}
+			return err
+		},
+	} {
+		f, b, copied := setupMigration(t, sessions.NewCookieStore(signingKey), func(c *mongostore.Config) { c.OwnerKey = "user" })
+		session := b.visit(f.Store, storetest.SetValue("n", 1))
+		if err := end(f.Store, session); err != nil {
+			t.Errorf("%s: %v", how, err)
+		}
+		f.WantLive(0)
+		f.WantTombstones(1)
+		for who, j := range map[string]*jarBrowser{"the browser": b, "a copy": copied} {
+			if s := j.load(); !s.IsNew || len(s.Values) > 0 {
+				t.Errorf("%s: %s is logged in: %v", how, who, s.Values)
+			}
 		}
 	}
 }
@@ -569,6 +603,29 @@ func TestFirstRequestsOfAMigratedVisitorMakeOneSession(t *testing.T) {
 				t.Errorf("values: %v", s.Values)
 			}
 		})
+	}
+}
+
+// TestJoiningAMigratedSessionKeepsLaterFlashes: what others add to a list while the join is under
+// way stays.
+func TestJoiningAMigratedSessionKeepsLaterFlashes(t *testing.T) {
+	t.Parallel()
+	f, b, copied := setupMigration(t, sessions.NewCookieStore(signingKey))
+	joins := copied.load()
+	b.visit(f.Store, func(s *sessions.Session) { s.AddFlash("first") })
+	joins.AddFlash("joined")
+	seen, gate := make(chan struct{}, 1), make(chan struct{})
+	f.Wire.On("update", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: gate})
+	done := make(chan error)
+	go func() { done <- f.Store.Save(copied.request(), httptest.NewRecorder(), joins) }()
+	<-seen
+	b.visit(f.Another(), func(s *sessions.Session) { s.AddFlash("later") })
+	close(gate)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got, want := b.load().Values["_flash"], []any{"first", "later", "joined"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("stored: %v, want %v", got, want)
 	}
 }
 
