@@ -1120,6 +1120,46 @@ func TestUndecidedRenewalKeepsTheUserLoggedIn(t *testing.T) {
 	}
 }
 
+// TestLogoutAfterAnUndecidedRenewalEndsBothIDs: nobody knows which of them lives.
+func TestLogoutAfterAnUndecidedRenewalEndsBothIDs(t *testing.T) {
+	t.Parallel()
+	for what, fault := range map[string]storetest.Rule{
+		"carried out":     {Kind: storetest.LoseAnswer, Once: true, Away: true},
+		"not carried out": {Kind: storetest.Refuse, Once: true, Away: true},
+	} {
+		for how, row := range map[string]struct{ outage, again bool }{
+			"the same session":               {},
+			"the same session, in an outage": {outage: true},
+			"loaded again":                   {again: true},
+		} {
+			t.Run(what+", "+how, func(t *testing.T) {
+				t.Parallel()
+				f := storetest.Setup(t)
+				f.Store = f.OpenWith(time.Second)
+				b := f.Browser().Login()
+				old := b.Clone()
+				session := b.Load()
+				f.Wire.On("update", fault)
+				if _, err := b.Renew(session); !errors.Is(err, mongostore.ErrUnavailable) {
+					t.Errorf("renewal: %v", err)
+				}
+				if !row.outage {
+					f.Wire.Heal()
+					eventuallyReachable(f)
+				}
+				if row.again {
+					session = b.Load()
+				}
+				session.Options.MaxAge = -1
+				b.MustSave(session)
+				f.Wire.Heal()
+				storetest.Eventually(t, "no session is left", func() bool { return len(f.Live()) == 0 })
+				old.At(f.Another()).WantOut("the old ID")
+			})
+		}
+	}
+}
+
 // eventuallyReachable waits until the store reaches the server again.
 func eventuallyReachable(f *storetest.Fixture) {
 	f.T.Helper()
