@@ -223,6 +223,52 @@ func TestErrorsOfTheOldStoreHoldNoID(t *testing.T) {
 	}
 }
 
+// quotingStore is an old store whose errors quote a session, once it is away.
+type quotingStore struct {
+	sessions.Store
+	away atomic.Bool
+}
+
+var errQuoting = errors.New("no answer for the session with the card " + storetest.CardNumber)
+
+func (q *quotingStore) New(r *http.Request, name string) (*sessions.Session, error) {
+	if q.away.Load() {
+		return sessions.NewSession(q, name), fmt.Errorf("load: %w", errQuoting)
+	}
+	return q.Store.New(r, name)
+}
+
+func (q *quotingStore) Save(r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+	if q.away.Load() {
+		return fmt.Errorf("save: %w", errQuoting)
+	}
+	return q.Store.Save(r, w, s)
+}
+
+// TestErrorsOfTheOldStoreQuoteNothing: whatever they say, the cause alone is there, for errors.Is.
+func TestErrorsOfTheOldStoreQuoteNothing(t *testing.T) {
+	t.Parallel()
+	old := &quotingStore{Store: sessions.NewFilesystemStore(t.TempDir(), storetest.SigningKey)}
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	b := f.Browser()
+	b.LoginAt(old)
+	session := b.Load()
+	old.away.Store(true)
+	_, errLoad := f.Store.New(b.Request(), storetest.Name)
+	errRemove := f.Store.Remove(t.Context(), session)
+	for _, err := range []error{errLoad, errRemove} {
+		if !errors.Is(err, mongostore.ErrUnavailable) || !errors.Is(err, errQuoting) {
+			t.Fatalf("error: %v", err)
+		}
+		if strings.Contains(err.Error(), storetest.CardNumber) {
+			t.Errorf("error: %v", err)
+		}
+	}
+	if log := f.Text.String(); strings.Contains(log, storetest.CardNumber) || !strings.Contains(log, "not removed from the store it came from") {
+		t.Errorf("log: %s", log)
+	}
+}
+
 // TestUnsavedMigratedSessionIsNotKept: a session that was taken over and never saved is not kept.
 func TestUnsavedMigratedSessionIsNotKept(t *testing.T) {
 	t.Parallel()
