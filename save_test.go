@@ -1753,6 +1753,29 @@ func TestDoubtfulWriteIsSettledByTheNextSave(t *testing.T) {
 	}
 }
 
+// TestErrorOfTheWriteConcernLeavesTheWriteInDoubt: whatever its code, the server has made the
+// change before.
+func TestErrorOfTheWriteConcernLeavesTheWriteInDoubt(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	session := b.Load()
+	session.Values["plan"] = "gold"
+	f.Wire.On("update", storetest.Rule{Kind: storetest.AnswerAfter, Once: true, Reply: bson.D{
+		{Key: "ok", Value: 1}, {Key: "n", Value: 1}, {Key: "nModified", Value: 1},
+		{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: 79}, {Key: "errmsg", Value: "no write concern mode of that name"}}},
+	}})
+	if _, err := b.Save(session); !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Errorf("first save: %v", err)
+	}
+	delete(session.Values, "plan")
+	b.MustSave(session)
+	if got, stored := b.Load().Values["plan"]; stored {
+		t.Errorf("stored: %v", got)
+	}
+	b.WantIn("afterwards")
+}
+
 // TestDoubtfulWriteCanBeRepeated: under Reject, a save that is repeated because its
 // response was lost is no conflict with itself.
 func TestDoubtfulWriteCanBeRepeated(t *testing.T) {
