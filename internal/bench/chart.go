@@ -52,7 +52,7 @@ func (r *Report) Chart() ([]byte, error) {
 	style.Font.Size = 9.5
 	note := ""
 	if r.embedded() {
-		note = " The slower the server, the nearer to 1; MongoDB is faster than this one."
+		note = " MongoDB is faster, and its ratios higher."
 	}
 	page.FillText(style, vg.Point{X: 14, Y: height - 40},
 		fmt.Sprintf("One browser. Red line: the driver's calls alone. Pale: no database. %s, %s.%s", shortServer(r.Server), r.Date, note))

@@ -19,9 +19,8 @@ import (
 // left. So the server gets the index that it should have.
 
 // EmbeddedNote tells the readers of figures about that.
-const EmbeddedNote = "The embedded server, FerretDB 1.24 on SQLite, has an index on `_id` that its queries do not use, so as it " +
-	"comes it reads a\ncollection from the beginning to find a session. For the measurement it was given the index that it " +
-	"should have, as MongoDB\nhas it.\n"
+const EmbeddedNote = "The embedded server, FerretDB 1.24 on SQLite, has an index on `_id` that its queries do not use. Without another one it " +
+	"reads\na collection from the beginning to find a session. For the measurement it was given an index that its queries use.\n"
 
 // indexEmbedded makes the indexes for all collections of the database, in its file in dir.
 func indexEmbedded(ctx context.Context, dir, database string) (err error) {

@@ -164,6 +164,15 @@ func Simulate(p Policy, rate, changed float64, requests int, seed uint64) float6
 	return float64(writes) / now
 }
 
+// SizingAnswer says in two sentences what ten million sessions need.
+func SizingAnswer(f Footprint, u Usage, c Capacity) string {
+	u.Sessions = 10e6
+	l := Estimate(f, u, c)
+	return fmt.Sprintf("Ten million sessions of 8 values, of which %s are in use, need %s of disk, %s of memory, and %s reads and %s writes\n"+
+		"a second. Under the assumptions below that is %s, each a replica set.",
+		thousands(u.Sessions*u.Active), size(l.Storage), size(l.WorkingSet), thousands(l.Reads), thousands(l.Writes), plural(l.Shards, "shard"))
+}
+
 // SizingMarkdown is a table of demands.
 func SizingMarkdown(footprints []Footprint, u Usage, c Capacity) string {
 	var b strings.Builder

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 )
@@ -77,6 +78,10 @@ func TestEstimate(t *testing.T) {
 	}
 	if got.Shards != want.Shards || got.Bound != want.Bound {
 		t.Errorf("%d shards for their %s", got.Shards, got.Bound)
+	}
+	const answer = "Ten million sessions of 8 values, of which 1,000,000 are in use, need 3.8 GB of disk, "
+	if got := SizingAnswer(f, u, c); !strings.HasPrefix(got, answer) || !strings.Contains(got, "33,333 writes\na second") || !strings.Contains(got, " 34 shards") {
+		t.Errorf("answer: %s", got)
 	}
 	// With few sessions in use, few pages are in memory; never more than there are.
 	u.Active = 1e-5

@@ -1,10 +1,10 @@
-// Command sizing reckons what sessions ask of a database, from the sizes of documents that
-// it has the stores make on a server, and writes it down:
+// Command sizing estimates what sessions need of a database, from the sizes of documents that
+// the stores make on a server, and writes a page:
 //
 //	go -C internal/bench run ./cmd/sizing -out ../../docs/sizing.md
 //	go -C internal/bench run ./cmd/sizing -fill 1000000 -out ../../docs/sizing.md
 //
-// With -fill it also fills a collection and measures whether requests care.
+// With -fill it also fills a collection and measures what its size does to requests.
 package main
 
 import (
@@ -73,13 +73,30 @@ func run(ctx context.Context, s settings, out string) (err error) {
 }
 
 func (s settings) page(ctx context.Context, server *bench.Server) (string, error) {
+	parts := []struct {
+		size   bench.Size
+		title  string
+		n      int
+		prints []bench.Footprint
+	}{{size: bench.Small, title: "8 values", n: 1000}, {size: bench.Large, title: "64 KiB", n: 50}}
+	for i := range parts {
+		part := &parts[i]
+		for _, store := range bench.Sized {
+			f, err := bench.Measure(ctx, server.Env, store, part.size, part.n)
+			if err != nil {
+				return "", fmt.Errorf("%s: %w", store, err)
+			}
+			part.prints = append(part.prints, f)
+		}
+	}
 	var b strings.Builder
 	report := bench.NewReport(server.Description, s.command)
-	fmt.Fprintf(&b, `# How much database sessions need
+	fmt.Fprintf(&b, `# How much database do sessions need?
 
-A reckoning for one million to one hundred million sessions, and how it compares with stores that keep a session as one
-blob and write it at every request. It is arithmetic on measured documents; the assumptions stand below, and each of
-them is a flag of the command. Replace them by your own.
+%s
+
+This is arithmetic on measured documents, under the assumptions below. Each assumption is a flag of the command: replace them
+by your own. The tables compare with stores that keep a session as one blob.
 
 Made on %s on %s, Go %s, with documents written to %s, by
 
@@ -88,42 +105,29 @@ Made on %s on %s, Go %s, with documents written to %s, by
 ## The sessions
 
 - %.0f %% of the stored sessions are in use at the busiest hour, each with %g requests a minute at random times;
-  %.0f %% of the requests change a value. Each request loads its session and saves it, which is gorilla's habit.
-- A session lives for %.0f days from its beginning to its expiry, on average, and the TTL index deletes it then.
-- This store moves the expiry of a session that is saved unchanged at most once a minute (`+"`TouchInterval`"+`), and a change moves it
-  too. Of the blob stores, laziness-coders/mongostore writes at every save, and scs with an idle timeout at every request;
+  %.0f %% of the requests change a value. Each request loads its session and saves it.
+- A session lives for %.0f days from its beginning to its expiry, on average. The TTL index deletes it then.
+- This store writes the keys that have changed. It moves the expiry at most once a minute (`+"`TouchInterval`"+`), whether the session
+  has changed or not. laziness-coders/mongostore writes at every save, and scs with an idle timeout at every request.
   scs with a fixed lifetime writes changes only, and its sessions end while they are used.
 
 ## The database
 
 - Documents are measured: their BSON, and their size after Snappy in pages of 32 KiB, WiredTiger's default.
-- Index entries are estimated: the key's bytes and 10 more, in pages that are 70 %% full; a store has the index on `+"`_id`"+` and the one
+- Index entries are estimated: the key's bytes and 10 more, in pages that are 70 %% full. A store has the index on `+"`_id`"+` and the one
   on the expiry. An owner's index (`+"`OwnerKey`"+`) would be a third, of about the size of the first.
-- The working set is what the sessions in use touch within the hour, uncompressed, in whole pages; it is taken that they lie scattered
-  over the collection, which is the worst case.
-- One shard is taken to have %.1f GiB of cache (half of the memory less 1 GiB is the server's default), %s of disk, and to carry %.0f reads
+- The working set is what the sessions in use touch within the hour, uncompressed, in whole pages. The worst case is assumed:
+  they lie scattered over the collection.
+- One shard has %.1f GiB of cache (half of the memory less 1 GiB is the server's default) and %s of disk, and carries %.0f reads
   and %.0f writes a second. These are assumptions, not measurements. Each shard is a replica set: three such machines.
-- Written is what the commands carry, in bytes per second; a replica set writes it once more to its log.
+- "Written" is what the commands carry, in bytes per second. A replica set writes it once more to its log.
 
-`, report.Date, report.Machine, report.Go, server.Description, s.command,
+`, bench.SizingAnswer(parts[0].prints[0], s.usage, s.capacity), report.Date, report.Machine, report.Go, server.Description, s.command,
 		100*s.usage.Active, s.usage.Pages, 100*s.usage.Changed, s.usage.Life.Hours()/24,
 		s.capacity.Cache/(1<<30), fmt.Sprintf("%.0f GB", s.capacity.Disk/1e9), s.capacity.Reads, s.capacity.Writes)
-
-	for _, part := range []struct {
-		size  bench.Size
-		title string
-		n     int
-	}{{bench.Small, "8 values", 1000}, {bench.Large, "64 KiB", 50}} {
-		var prints []bench.Footprint
-		for _, store := range bench.Sized {
-			f, err := bench.Measure(ctx, server.Env, store, part.size, part.n)
-			if err != nil {
-				return "", fmt.Errorf("%s: %w", store, err)
-			}
-			prints = append(prints, f)
-		}
+	for _, part := range parts {
 		fmt.Fprintf(&b, "## Sessions of %s\n\n%s\n%s\n", part.title,
-			bench.FootprintMarkdown(prints, s.usage), bench.SizingMarkdown(prints, s.usage, s.capacity))
+			bench.FootprintMarkdown(part.prints, s.usage), bench.SizingMarkdown(part.prints, s.usage, s.capacity))
 	}
 	if s.fill > 0 {
 		fill, err := bench.FillUp(ctx, server.Env, s.fill, s.plan, func(line string) { fmt.Fprintln(os.Stderr, line) })
@@ -132,12 +136,12 @@ Made on %s on %s, Go %s, with documents written to %s, by
 		}
 		fmt.Fprintf(&b, `## A full collection
 
-Two collections of sessions as the store makes them, on the same server, measured in turns. Up to 500 sessions of each, scattered over
-the whole, get the requests. The larger collection was filled in %.0f s.
+Requests were measured in turns on two collections of this store's sessions, on the same server. Up to 500 sessions of each,
+scattered over the whole, get the requests. The larger collection was filled in %.0f s. Measured on %s.
 
-%s`, fill.Took.Seconds(), fill.Markdown())
+%s`, fill.Took.Seconds(), report.Date, fill.Markdown())
 		if fill.Stats != "" {
-			fmt.Fprintf(&b, "\nBy the server's account a session takes %s. The tables above do not use that.\n", fill.Stats)
+			fmt.Fprintf(&b, "\nThe server reports for a session: %s. The tables above do not use that.\n", fill.Stats)
 		}
 		if server.Embedded() {
 			b.WriteString("\n" + bench.EmbeddedNote)
