@@ -107,7 +107,7 @@ func Measure(ctx context.Context, env *Env, store string, size Size, sessions in
 	f.WriteBytes = counts[Change].Written
 	switch {
 	case f.Policy.Throttle > 0:
-		touch, err := seenBefore(ctx, content, Keep, 2*f.Policy.Throttle)
+		touch, err := seenBefore(ctx, env, content, Keep, 2*f.Policy.Throttle)
 		if err != nil {
 			return f, err
 		}
@@ -119,12 +119,11 @@ func Measure(ctx context.Context, env *Env, store string, size Size, sessions in
 }
 
 // seenBefore returns what a request of this store sends whose session was last touched the
-// given time ago.
-func seenBefore(ctx context.Context, content *Content, op Op, ago time.Duration) (_ Traffic, err error) {
-	memory := newMemory()
-	env := memory.env()
-	env.Meter = &Meter{}
-	own, err := newOwn(ctx, env)
+// given time ago. All sessions of the store are set to that.
+func seenBefore(ctx context.Context, env *Env, content *Content, op Op, ago time.Duration) (_ Traffic, err error) {
+	counted := *env
+	counted.Meter = &Meter{}
+	own, err := newOwn(ctx, &counted)
 	if err != nil {
 		return Traffic{}, err
 	}
@@ -133,12 +132,27 @@ func seenBefore(ctx context.Context, content *Content, op Op, ago time.Duration)
 	if err := own.Do(b, First, content); err != nil {
 		return Traffic{}, err
 	}
-	set(memory.only(), mustMarshal(bson.D{{Key: "$set", Value: bson.D{{Key: "seenAt", Value: time.Now().Add(-ago)}}}}), "$set")
-	before := env.Meter.Read()
+	update := bson.D{{Key: "$set", Value: bson.D{{Key: "seenAt", Value: time.Now().Add(-ago)}}}}
+	if m, ok := env.dialer.(*memory); ok {
+		set(m.only(), mustMarshal(update), "$set")
+	} else if err := env.updateAll(ctx, collections[OwnName], update); err != nil {
+		return Traffic{}, err
+	}
+	before := counted.Meter.Read()
 	if err := own.Do(b, op, content); err != nil {
 		return Traffic{}, err
 	}
-	return env.Meter.Read().sub(before), nil
+	return counted.Meter.Read().sub(before), nil
+}
+
+// updateAll updates all documents of a collection.
+func (e *Env) updateAll(ctx context.Context, collection string, update bson.D) error {
+	client, err := e.connect()
+	if err != nil {
+		return err
+	}
+	_, err = client.Database(e.Database).Collection(collection).UpdateMany(ctx, bson.D{}, update)
+	return errors.Join(err, client.Disconnect(ctx))
 }
 
 // weigh gives the mean size of documents, and that after compression in pages, as the

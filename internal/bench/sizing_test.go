@@ -28,7 +28,7 @@ func TestThrottleIsTheStores(t *testing.T) {
 	throttle := policies[OwnName].Throttle
 	sent := func(op Op, ago time.Duration) Traffic {
 		t.Helper()
-		traffic, err := seenBefore(t.Context(), content, op, ago)
+		traffic, err := seenBefore(t.Context(), newMemory().env(), content, op, ago)
 		if err != nil {
 			t.Fatal(err)
 		}
