@@ -27,12 +27,11 @@ import (
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-// What happens when something goes wrong between the store and the database: each
-// fault, at each step of each operation, on a standalone server and on a replica set.
-// docs/faults.md is made of it.
+// These tests inject each fault between the store and the database, at each step of each
+// operation, on a standalone server and on a replica set. They generate docs/faults.md.
 
-// operation is something that an application does with a session, and the command of it
-// that the fault hits.
+// operation is something that an application does with a session, and the command that the
+// fault hits.
 type operation struct {
 	name    string
 	group   string // on the page, of operations with the same results
@@ -40,16 +39,16 @@ type operation struct {
 	command string
 	stalls  int // how many of its commands can wait for Timeout, each; 1 if 0
 	do      func(*cell) error
-	ends    bool               // it is meant to end the session
+	ends    bool               // it is supposed to end the session
 	results map[string]outcome // by the letters of the table
 }
 
-// outcome is what is seen of an operation, by whom.
+// outcome is what is observed of an operation, and by whom.
 type outcome struct {
 	err    error  // by the caller
 	cookie string // by the browser: none, same, fresh, expired
 	warned bool   // by the operator
-	stored string // in the database, once all has come to rest: old, new, fresh, dead
+	stored string // in the database, at the end: old, new, fresh, dead (a tombstone)
 	next   string // by the visitor's next request: out, or n=1 or n=2
 }
 
@@ -57,14 +56,14 @@ func (o outcome) String() string {
 	return fmt.Sprintf("error %v, cookie %s, warned %t, stored %q, next request %s", o.err, o.cookie, o.warned, o.stored, o.next)
 }
 
-// The letters.
+// The letters of the table.
 const (
-	carriedOut = "d" // and so the caller is told
-	undone     = "n" // the caller is told that it failed, and it has
-	answerGone = "l" // the caller is told that it failed, yet it was carried out
-	repeated   = "w" // a failed deletion, of which the caller is told nothing
-	leftOver   = "o" // as undone, but for a document that nobody has the ID of
-	undecided  = "u" // the caller is told that nobody knows, and the visitor gets the new ID
+	carriedOut = "d" // the caller gets nil
+	undone     = "n" // the caller gets an error, and nothing was done
+	answerGone = "l" // the caller gets an error, but it was carried out
+	repeated   = "w" // a failed deletion, for which the caller gets no error
+	leftOver   = "o" // as undone, except for a document whose ID nobody has
+	undecided  = "u" // the caller gets an error, and the visitor gets the new ID
 )
 
 var (
@@ -117,10 +116,10 @@ var allOperations = []operation{
 	{name: "renew mark", group: "`Renew`", column: "`Renew`: the decision", command: "update", stalls: 3, do: (*cell).renew, results: renewing},
 	{name: "revoke", group: "`Remove`, `Revoke`, `RevokeAll`", column: "`Revoke`", command: "delete", do: (*cell).revoke, results: removing, ends: true},
 	{name: "revokeAll", group: "`Remove`, `Revoke`, `RevokeAll`", column: "`RevokeAll`", command: "delete", do: (*cell).revokeAll, results: removing, ends: true},
-	{name: "revokeAll look", group: "`Remove`, `Revoke`, `RevokeAll`", column: "`RevokeAll`: the look after it", command: "find", do: (*cell).revokeAll, results: removing, ends: true},
+	{name: "revokeAll look", group: "`Remove`, `Revoke`, `RevokeAll`", column: "`RevokeAll`: the search after it", command: "find", do: (*cell).revokeAll, results: removing, ends: true},
 }
 
-// fault is something that goes wrong.
+// fault is a failure to inject.
 type fault struct {
 	name   string
 	text   string // on the page
@@ -129,8 +128,8 @@ type fault struct {
 
 	careless bool // the store's writes are unacknowledged
 
-	// The letters, one for each operation, and dashes between groups of them. What
-	// cannot be has a dot; a fault that cannot be has no letters.
+	// The letters, one for each operation, with dashes between groups of them. A dot is an
+	// impossible combination. An impossible fault has no letters.
 	standalone, replicaSet string
 }
 
@@ -149,7 +148,7 @@ func byScript(l storetest.Line) func(*cell) {
 var faultsToInject = []fault{
 	{
 		name: "away", waits: true, inject: onWire(storetest.Rule{Kind: storetest.Refuse, Away: true}),
-		text:       "The server goes away before the command, and stays away: connections are refused",
+		text:       "The server becomes unreachable before the command, and stays so: connections are refused",
 		standalone: "nnnnwn-nu-nnl",
 		replicaSet: "nnnnwn-nu-nnl",
 	},
@@ -161,19 +160,19 @@ var faultsToInject = []fault{
 	},
 	{
 		name: "answer lost", inject: onWire(storetest.Rule{Kind: storetest.LoseAnswer, Once: true}),
-		text:       "The connection breaks before the answer",
+		text:       "The connection breaks before the response",
 		standalone: "dnllwl-nd-lld",
 		replicaSet: "dddddd-dd-dld",
 	},
 	{
 		name: "answer lost and away", waits: true, inject: onWire(storetest.Rule{Kind: storetest.LoseAnswer, Once: true, Away: true}),
-		text:       "The connection breaks before the answer, and the server stays away",
+		text:       "The connection breaks before the response, and the server stays unreachable",
 		standalone: "nnllwl-nu-lll",
 		replicaSet: "nnllwl-nu-lll",
 	},
 	{
 		name: "black hole", waits: true, inject: onWire(storetest.Rule{Kind: storetest.BlackHole, Once: true}),
-		text:       "Nothing passes any more, and nothing is refused",
+		text:       "No data passes any more, and no connection is refused",
 		standalone: "nnnnwn-nu-nnl",
 		replicaSet: "nnnnwn-nu-nnl",
 	},
@@ -185,15 +184,15 @@ var faultsToInject = []fault{
 	},
 	{
 		name: "throttled", inject: onWire(storetest.Rule{Kind: storetest.Throttle}),
-		text:       "Bytes trickle, in both directions",
+		text:       "Data passes a few bytes at a time, in both directions",
 		standalone: "dddddd-dd-ddd",
 		replicaSet: "dddddd-dd-ddd",
 	},
 	{
 		name: "late answer", waits: true,
 		inject: func(c *cell) { byScript(storetest.Line{Once: true, Apply: true, Gate: c.gate})(c) },
-		text:   "The answer comes after `Timeout`",
-		// What the driver has given up it does not repeat.
+		text:   "The response arrives after `Timeout`",
+		// The driver does not retry after the deadline.
 		standalone: "nnllwl-nd-lll",
 		replicaSet: "nnllwl-nd-lll",
 	},
@@ -203,7 +202,7 @@ var faultsToInject = []fault{
 			c.delivered = make(chan struct{}, 1)
 			onWire(storetest.Rule{Kind: storetest.Late, Once: true, Gate: c.gate, Seen: c.delivered})(c)
 		},
-		text:       "The command itself reaches the server after `Timeout`, and after all that the store did about it",
+		text:       "The command reaches the server after `Timeout`, and after the cleanup by the store",
 		standalone: "nollwl-od-lll",
 		replicaSet: "nollwl-od-lll",
 	},
@@ -216,11 +215,11 @@ var faultsToInject = []fault{
 				<-seen
 				c.leave()
 				if c.op.name == "logout" || strings.HasPrefix(c.op.name, "renew") {
-					c.open() // these go on
+					c.open() // these continue
 				}
 			}()
 		},
-		text:       "The request's context is cancelled before the answer comes",
+		text:       "The request's context is cancelled before the response arrives",
 		standalone: "nnlldl-dd-lll",
 		replicaSet: "nnlldl-dd-lll",
 	},
@@ -239,20 +238,20 @@ var faultsToInject = []fault{
 	},
 	{
 		name: "garbage", inject: onWire(storetest.Rule{Kind: storetest.Garble, Once: true}),
-		text:       "The answer is no message of the protocol",
+		text:       "The response is not a valid message of the protocol",
 		standalone: "dnllwl-nd-lld",
 		replicaSet: "dddddd-dd-dld",
 	},
 	{
 		name: "torn document", inject: onWire(storetest.Rule{Kind: storetest.Damage, Once: true}),
-		text: "The answer's document is cut short",
-		// The driver takes this for its own failure, and repeats nothing.
+		text: "The document of the response is truncated",
+		// The driver treats this as its own failure, and does not retry.
 		standalone: "nnllwl-nd-lll",
 		replicaSet: "nnllwl-nd-lll",
 	},
 	{
 		name: "another's answer", inject: onWire(storetest.Rule{Kind: storetest.Misaddress, Once: true}),
-		text:       "The answer names another command (the driver does not look)",
+		text:       "The response belongs to another command (the driver does not check)",
 		standalone: "dddddd-dd-ddd",
 		replicaSet: "dddddd-dd-ddd",
 	},
@@ -270,28 +269,28 @@ var faultsToInject = []fault{
 	},
 	{
 		name: "election", inject: byScript(storetest.Line{Once: true, Reply: storetest.SteppedNow, Steps: true, Elect: true}),
-		text:       "PrimarySteppedDown (189), and a new primary in time",
+		text:       "PrimarySteppedDown (189), and a new primary is elected in time",
 		replicaSet: "dddddd-dd-dnd",
 	},
 	{
 		name: "no primary", waits: true, inject: byScript(storetest.Line{Once: true, Reply: storetest.SteppedNow, Steps: true}),
-		text:       "PrimarySteppedDown (189), and no new primary in time",
+		text:       "PrimarySteppedDown (189), and no new primary is elected in time",
 		replicaSet: "nnnnwn-nu-nnl",
 	},
 	{
 		name: "failover", waits: true, inject: byScript(storetest.Line{Once: true, Apply: true, Cut: true, Steps: true}),
-		text:       "The primary carries the command out and steps down without an answer; no new primary in time",
+		text:       "The primary carries out the command and steps down without a response; no new primary is elected in time",
 		replicaSet: "nnllwl-nu-lll",
 	},
 	{
 		name: "failover, unnoticed", waits: true, inject: byScript(storetest.Line{Apply: true, Cut: true, Then: &storetest.Line{Reply: storetest.NotPrimary}}),
-		text: "The primary carries the command out, the connection breaks, and what the driver sends then is answered with 10107 until `Timeout`",
-		// That answer is about the repetition, and says nothing of the first attempt.
+		text: "The primary carries out the command, the connection breaks, and all retries of the driver get 10107 until `Timeout`",
+		// That response is about the retry, not about the first attempt.
 		replicaSet: "nnllwl-nd-lll",
 	},
 	{
 		name: "write concern", inject: byScript(storetest.Line{Once: true, Apply: true, Reply: bson.D{storetest.WTimeout}}),
-		text:       "Carried out, but not on as many members as asked for: write concern error 64",
+		text:       "Carried out, but on fewer members than requested: write concern error 64",
 		standalone: ".nllwl-nd-ll.",
 		replicaSet: ".nllwl-nd-ll.",
 	},
@@ -299,7 +298,7 @@ var faultsToInject = []fault{
 		name: "write concern, shutting down", inject: byScript(storetest.Line{Once: true, Apply: true, Reply: bson.D{
 			{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: 91}, {Key: "codeName", Value: "ShutdownInProgress"}, {Key: "errmsg", Value: "shutting down"}}}, storetest.Retryable,
 		}}),
-		text:       "Carried out, but the server is shutting down: write concern error 91, to be repeated",
+		text:       "Carried out, but the server is shutting down: write concern error 91, retryable",
 		replicaSet: ".ddddd-dd-dl.",
 	},
 	{
@@ -314,20 +313,20 @@ var faultsToInject = []fault{
 	},
 	{
 		name: "unauthorized", inject: byScript(storetest.Line{Reply: storetest.Quoting(13, "Unauthorized")}),
-		text:       "Unauthorized (13), to every such command",
+		text:       "Unauthorized (13), for every such command",
 		standalone: "nnnnwn-nn-nnl",
 		replicaSet: "nnnnwn-nn-nnl",
 	},
 	{
 		name: "not implemented", inject: byScript(storetest.Line{Reply: storetest.Quoting(238, "NotImplemented")}),
-		text:       "NotImplemented (238), to every such command",
+		text:       "NotImplemented (238), for every such command",
 		standalone: "nnnnwn-nn-nnl",
 		replicaSet: "nnnnwn-nn-nnl",
 	},
 	{
 		name: "time limit", inject: byScript(storetest.Line{Once: true, Reply: storetest.Quoting(50, "MaxTimeMSExpired")}),
 		text: "MaxTimeMSExpired (50), once",
-		// Not known to be undone, so a renewal asks.
+		// It may have been carried out, so a renewal checks.
 		standalone: "nnnnwn-nd-nnl",
 		replicaSet: "nnnnwn-nd-nnl",
 	},
@@ -339,12 +338,12 @@ var faultsToInject = []fault{
 	},
 }
 
-// TestOutcomes is the table.
+// TestOutcomes injects each fault of the table and checks the outcome.
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
 	storetest.Server(t)
 	sum := &tally{letters: map[string]string{}, careless: map[string]outcome{}, indexes: map[string][]string{}}
-	// Cells that wait for a timeout need no processor meanwhile.
+	// Cells that wait for a timeout use no CPU meanwhile.
 	waiting, busy := make(chan struct{}, 32), make(chan struct{}, 4)
 	var cells sync.WaitGroup
 	run := func(slots chan struct{}, where string, test func(*testing.T)) {
@@ -382,9 +381,9 @@ func TestOutcomes(t *testing.T) {
 						c := newCell(t, fault, op, set)
 						letter := c.run(want)
 						for attempt := 1; attempt < 3 && !t.Failed() && (letter != want || c.slow()); attempt++ {
-							// The driver repeats a command once, and on a busy machine its own
-							// clearing of the pool may meet the repetition. Nothing is wrong
-							// with what the store made of that, or the test had failed.
+							// The driver retries a command once. On a busy machine, its own
+							// clearing of the pool may interrupt the retry. The store handled
+							// that correctly, or the test would have failed.
 							t.Logf("%s was seen, not %s, in %v: trying again", wordOf(letter), wordOf(want), c.took)
 							c = newCell(t, fault, op, set)
 							letter = c.run(want)
@@ -445,7 +444,7 @@ func (f *fault) letters(set string) string {
 	return strings.ReplaceAll(f.replicaSet, "-", "")
 }
 
-// tally is what is known after the table.
+// tally is the results of all cells.
 type tally struct {
 	mu      sync.Mutex
 	letters map[string]string // by the cell's name
@@ -464,7 +463,7 @@ func (s *tally) add(where, letter string, c *cell) {
 	s.longest = max(s.longest, c.took)
 }
 
-// cell is one operation in the face of one fault.
+// cell is one operation with one fault.
 type cell struct {
 	t      *testing.T
 	fault  *fault
@@ -473,9 +472,9 @@ type cell struct {
 	server *storetest.Scripted
 
 	b       *storetest.Browser // of the visitor
-	other   *storetest.Browser // as it was before, at another process of the application
+	other   *storetest.Browser // with the earlier cookies, at another process of the application
 	session *sessions.Session
-	stale   *sessions.Session // loaded there before
+	stale   *sessions.Session // loaded by other before the fault
 	oldID   string
 	from    string // in the cookie of an undecided renewal: the hash of oldID
 	w       *httptest.ResponseRecorder
@@ -483,8 +482,8 @@ type cell struct {
 	ctx   context.Context // of the request under test
 	leave context.CancelFunc
 
-	gate      chan struct{} // of what is late
-	delivered chan struct{} // when it is
+	gate      chan struct{} // of a late message
+	delivered chan struct{} // when that has arrived
 	opened    sync.Once
 
 	took   time.Duration
@@ -496,8 +495,8 @@ func newCell(t *testing.T, fault *fault, op *operation, set string) *cell {
 	t.Cleanup(c.open)
 	c.ctx, c.leave = context.WithCancel(t.Context())
 	t.Cleanup(c.leave)
-	// Another process of the application. It has the time for all that is not under
-	// test, however busy the machine.
+	// Another process of the application, with a generous timeout for all operations that are
+	// not under test.
 	c.f, c.server = storetest.SetupScripted(t, set, func(cfg *mongostore.Config) {
 		if strings.HasPrefix(op.name, "revokeAll") {
 			cfg.OwnerKey = "user"
@@ -536,8 +535,8 @@ func newCell(t *testing.T, fault *fault, op *operation, set string) *cell {
 	return c
 }
 
-// patientLoad is a load on a machine that may be busier than Timeout allows, or over
-// connections that have yet to recover.
+// patientLoad loads a session. It retries, because the machine may be busier than Timeout
+// allows, and connections may not have recovered yet.
 func (c *cell) patientLoad(b *storetest.Browser) (session *sessions.Session) {
 	storetest.Eventually(c.t, "the session can be loaded", func() bool {
 		var err error
@@ -562,10 +561,10 @@ func (c *cell) load() error {
 	if session == nil {
 		return errors.New("the session is nil")
 	}
-	// What could not be loaded cannot be saved.
+	// A session that could not be loaded cannot be saved.
 	session.Values["user"] = "nobody"
 	if errSave := c.f.Store.Save(c.b.Request(), c.w, session); !errors.Is(errSave, away) {
-		c.t.Errorf("the save of what could not be loaded: %v", errSave)
+		c.t.Errorf("the save of a session that could not be loaded: %v", errSave)
 	}
 	return err
 }
@@ -587,15 +586,15 @@ func (c *cell) revokeAll() error {
 	return err
 }
 
-// run injects the fault, does the operation, checks what must hold in every cell, and
-// returns the letter of what it saw. What is wanted it needs to know what to wait for.
+// run injects the fault, does the operation, checks the conditions of all cells, and returns the
+// letter of the outcome. want tells it what to wait for.
 func (c *cell) run(want string) string {
 	var got outcome
 	c.logged = len(c.f.Text.String())
 	c.fault.inject(c)
 	err := c.call()
 	if c.f.Wire.Count()+c.server.Count() == 0 {
-		c.t.Errorf("the fault has hit nothing: no %s was sent", c.op.command)
+		c.t.Errorf("the fault was not triggered: no %s was sent", c.op.command)
 	}
 	if c.t.Failed() {
 		return "?"
@@ -605,19 +604,19 @@ func (c *cell) run(want string) string {
 	} {
 		if errors.Is(err, sentinel) {
 			if got.err != nil {
-				c.t.Errorf("the error is two: %v", err)
+				c.t.Errorf("the error wraps two sentinel errors: %v", err)
 			}
 			got.err = sentinel
 		}
 	}
 	if err != nil && got.err == nil {
-		c.t.Errorf("the error is none of those to test for: %v", err)
+		c.t.Errorf("the error wraps no sentinel error: %v", err)
 	}
 	var fresh string
 	got.cookie, fresh = c.cookie()
 	c.atOnce(err, fresh)
 
-	// The fault ends, and all comes to rest.
+	// The fault ends. Wait for the background work.
 	if c.delivered == nil {
 		c.open()
 	}
@@ -626,7 +625,7 @@ func (c *cell) run(want string) string {
 	got.next = c.next()
 	c.settle(want, &got)
 	if c.delivered != nil {
-		c.open() // only now, when the store has done all that it can
+		c.open() // only now, after all the work of the store
 		<-c.delivered
 		got.next = c.next()
 	}
@@ -645,14 +644,14 @@ func (c *cell) run(want string) string {
 	for _, told := range []string{c.f.Text.String(), fmt.Sprint(err)} {
 		for _, secret := range []string{c.oldID, c.session.ID, fresh, storetest.CardNumber} {
 			if secret != "" && strings.Contains(told, secret) {
-				c.t.Errorf("an ID or a value is told: %s", told)
+				c.t.Errorf("an ID or a value is disclosed: %s", told)
 			}
 		}
 	}
 	return letter
 }
 
-// settle lets the store's work in the background come to its end.
+// settle waits for the store's background work.
 func (c *cell) settle(want string, got *outcome) {
 	deadline := time.After(storetest.Patience)
 	for c.stored() != c.op.results[want].stored && c.delivered == nil {
@@ -669,7 +668,7 @@ func (c *cell) settle(want string, got *outcome) {
 	}
 }
 
-// warned tells whether there was a warning since the fault.
+// warned reports whether there was a warning since the fault.
 func (c *cell) warned() bool { return strings.Contains(c.f.Text.String()[c.logged:], "level=WARN") }
 
 func (c *cell) open() { c.opened.Do(func() { close(c.gate) }) }
@@ -703,7 +702,7 @@ func (c *cell) call() error {
 	return err
 }
 
-// limit is what the call may take, on a busy machine: Timeout for each command that waits.
+// limit returns how long the call may take on a busy machine: Timeout for each command that waits.
 func (c *cell) limit() time.Duration {
 	if !c.fault.waits {
 		return storetest.Patience
@@ -713,7 +712,7 @@ func (c *cell) limit() time.Duration {
 
 func (c *cell) slow() bool { return c.took > c.limit() }
 
-// cookie says what the browser was sent, and the ID in it if there is one.
+// cookie returns the kind of the cookie that the browser received, and the ID in it, if any.
 func (c *cell) cookie() (kind, id string) {
 	cookies := c.w.Result().Cookies()
 	switch {
@@ -735,9 +734,9 @@ func (c *cell) cookie() (kind, id string) {
 	return "fresh", id
 }
 
-// atOnce checks what must hold when the call returns, whatever the fault: no cookie for what
-// is not stored, none with an error except of an undecided renewal, and no success for what was
-// not done.
+// atOnce checks the conditions for every fault when the call returns: no cookie for a session
+// that is not stored, no cookie with an error except of an undecided renewal, and no success
+// for an operation that was not done.
 func (c *cell) atOnce(err error, id string) {
 	if unsure := c.op.name == "renew mark" && c.from == storetest.HashOf(c.oldID); err != nil && c.w.Header()["Set-Cookie"] != nil && !unsure {
 		c.t.Errorf("a cookie along with the error %v", err)
@@ -750,13 +749,13 @@ func (c *cell) atOnce(err error, id string) {
 		doc := docs[storetest.HashOf(id)]
 		switch {
 		case doc == nil:
-			c.t.Error("a cookie for what is not stored")
+			c.t.Error("a cookie for a session that is not stored")
 		case doc.Lookup("movedTo").Type != 0 || !doc.Lookup("expiresAt").Time().After(time.Now()):
-			c.t.Errorf("a cookie for what is dead: %v", doc)
+			c.t.Errorf("a cookie for a session that has ended: %v", doc)
 		case c.op.name != "touch" && doc.Lookup("values", "n").AsInt64() != 2:
-			c.t.Errorf("success is reported, and stored is: %v", doc)
+			c.t.Errorf("success is reported, but this is stored: %v", doc)
 		case c.op.name == "touch" && time.Since(doc.Lookup("seenAt").Time()) > time.Minute:
-			c.t.Errorf("success is reported, and it was last seen at %v", doc.Lookup("seenAt").Time())
+			c.t.Errorf("success is reported, but it was last seen at %v", doc.Lookup("seenAt").Time())
 		}
 	}
 	if err != nil {
@@ -765,15 +764,15 @@ func (c *cell) atOnce(err error, id string) {
 	old := docs[storetest.HashOf(c.oldID)]
 	switch {
 	case strings.HasPrefix(c.op.name, "renew") && old != nil && old.Lookup("movedTo").Type == 0:
-		c.t.Error("success is reported, and the old ID works")
+		c.t.Error("success is reported, but the old ID works")
 	case c.op.name == "logout" && old != nil && !c.warned():
-		c.t.Error("the session is still there, and nobody was warned")
+		c.t.Error("the session still exists, and no warning was logged")
 	case c.op.name != "logout" && c.op.ends && old != nil:
-		c.t.Error("success is reported, and the session is still there")
+		c.t.Error("success is reported, but the session still exists")
 	}
 }
 
-// next is the visitor's next request.
+// next returns what the visitor's next request sees.
 func (c *cell) next() string {
 	session := c.patientLoad(c.b)
 	if session.IsNew {
@@ -782,7 +781,7 @@ func (c *cell) next() string {
 	return fmt.Sprintf("n=%v", session.Values["n"])
 }
 
-// stored says what the collection holds.
+// stored returns what the collection holds.
 func (c *cell) stored() string {
 	var kinds []string
 	for _, doc := range c.f.Documents() {
@@ -803,13 +802,13 @@ func (c *cell) stored() string {
 	return strings.Join(kinds, " ")
 }
 
-// atRest checks what must hold in the end: nobody is logged out who did not want to be, nobody
-// is logged in again, a request that was under way all the time loses nothing and
-// revives nothing, and nothing is left behind.
+// atRest checks the final conditions: nobody is logged out unintentionally, nobody is logged in
+// again, a concurrent request loses no changes and revives no session, and no document is
+// left behind.
 func (c *cell) atRest(got outcome) {
 	old := c.patientLoad(c.other)
 	if wantOld := got.stored == "old" || got.stored == "new" || got.stored == "fresh old"; old.IsNew == wantOld {
-		c.t.Errorf("with the cookie from before the session is new: %t; stored: %s", old.IsNew, got.stored)
+		c.t.Errorf("with the earlier cookie the session is new: %t; stored: %s", old.IsNew, got.stored)
 	}
 	if c.op.name == "create" {
 		return
@@ -817,26 +816,26 @@ func (c *cell) atRest(got outcome) {
 	c.stale.Values["stale"] = true
 	var w *httptest.ResponseRecorder
 	var err error
-	storetest.Eventually(c.t, "a request from before can save", func() bool {
+	storetest.Eventually(c.t, "an earlier request can save", func() bool {
 		w, err = c.other.Save(c.stale)
 		return !errors.Is(err, away)
 	})
 	if old.IsNew {
 		if w.Header()["Set-Cookie"] != nil || !errors.Is(err, mongostore.ErrGone) {
-			c.t.Errorf("a request from before that saves: %v, %v", err, w.Header())
+			c.t.Errorf("save of an earlier request: %v, %v", err, w.Header())
 		}
 	} else {
 		after := c.patientLoad(c.other)
 		if err != nil || after.Values["stale"] != true || after.Values["n"] != old.Values["n"] || after.Values["card"] != storetest.CardNumber {
-			c.t.Errorf("after a request from before that saved with %v: %v", err, after.Values)
+			c.t.Errorf("after the save of an earlier request, with error %v: %v", err, after.Values)
 		}
 	}
 	if n, want := len(c.f.Documents()), len(strings.Fields(got.stored)); n != want {
-		c.t.Errorf("%d documents in the end, want %d", n, want)
+		c.t.Errorf("%d documents at the end, want %d", n, want)
 	}
 }
 
-// again does once more what failed, as an application may: now it succeeds.
+// again retries a failed operation, as an application may. It now succeeds.
 func (c *cell) again(failed outcome) {
 	if failed.err == nil || c.op.name == "load" {
 		return
@@ -844,7 +843,7 @@ func (c *cell) again(failed outcome) {
 	c.ctx = c.t.Context()
 	var err error
 	attempts := 0
-	storetest.Eventually(c.t, "it can be done again", func() bool {
+	storetest.Eventually(c.t, "the operation can be retried", func() bool {
 		attempts++
 		c.w = httptest.NewRecorder()
 		err = c.op.do(c)
@@ -862,7 +861,7 @@ func (c *cell) again(failed outcome) {
 		leftovers++
 	}
 	if err != nil {
-		c.t.Errorf("again: %v", err)
+		c.t.Errorf("retry: %v", err)
 	}
 	want, documents := "n=2", leftovers+1
 	if c.op.ends {
@@ -872,11 +871,11 @@ func (c *cell) again(failed outcome) {
 		want = "n=1"
 	}
 	if next := c.next(); next != want {
-		c.t.Errorf("the next request, after it was done again: %s, want %s", next, want)
+		c.t.Errorf("the next request, after the retry: %s, want %s", next, want)
 	}
-	if attempts == 1 { // or a store that is closed may not have taken back an attempt
+	if attempts == 1 { // after more, a closed store may have left a document behind
 		if n := len(c.f.Documents()); n != documents {
-			c.t.Errorf("%d documents after it was done again, want %d", n, documents)
+			c.t.Errorf("%d documents after the retry, want %d", n, documents)
 		}
 	}
 }
@@ -886,8 +885,8 @@ var errNoWish = errors.New("the write concern is unacknowledged")
 
 var unacknowledgedFault = &fault{name: "unacknowledged", careless: true}
 
-// unacknowledgedWrites is what comes of a write that was sent without the wish for an answer:
-// it is carried out, and is not reported as done.
+// unacknowledgedWrites are the outcomes of writes without acknowledgement: the server carries
+// them out, and the store returns an error.
 var unacknowledgedWrites = []struct {
 	operation
 	want outcome
@@ -916,7 +915,7 @@ func (c *cell) runCareless(want outcome) outcome {
 		}
 	}
 	got.cookie, _ = c.cookie()
-	// What was sent may still be on its way.
+	// The command may not have arrived yet.
 	const longEnough = 10
 	for steady, deadline := 0, time.Now().Add(storetest.Patience); steady < longEnough && time.Now().Before(deadline); {
 		if steady++; c.stored() != want.stored {
@@ -931,21 +930,21 @@ func (c *cell) runCareless(want outcome) outcome {
 	return got
 }
 
-// indexFault is an answer to the command that makes the TTL index.
+// indexFault is a response to the command that creates the TTL index.
 type indexFault struct {
 	text   string // on the page
 	rule   storetest.Rule
-	theirs bson.A // the indexes that there are; nil if they cannot be listed
+	theirs bson.A // the existing indexes; nil if they cannot be listed
 	swept  bool   // the store deletes expired sessions itself
 }
 
 var indexFaults = []indexFault{
 	{"IndexOptionsConflict (85): the index has another `expireAfterSeconds`", refusing(85, "IndexOptionsConflict"), expiryIndex(bson.E{Key: "expireAfterSeconds", Value: 3600}), true},
-	{"IndexOptionsConflict (85): the index is no TTL index", refusing(85, "IndexOptionsConflict"), expiryIndex(), true},
-	{"IndexOptionsConflict (85): the index is there, under another name", refusing(85, "IndexOptionsConflict"), expiryIndex(bson.E{Key: "expireAfterSeconds", Value: 0}), false},
-	{"IndexKeySpecsConflict (86): the name is taken by an index that is no TTL index", refusing(86, "IndexKeySpecsConflict"), expiryIndex(), true},
+	{"IndexOptionsConflict (85): the index is not a TTL index", refusing(85, "IndexOptionsConflict"), expiryIndex(), true},
+	{"IndexOptionsConflict (85): the index exists under another name", refusing(85, "IndexOptionsConflict"), expiryIndex(bson.E{Key: "expireAfterSeconds", Value: 0}), false},
+	{"IndexKeySpecsConflict (86): an index that is not a TTL index has the name", refusing(86, "IndexKeySpecsConflict"), expiryIndex(), true},
 	{"Unauthorized (13)", refusing(13, "Unauthorized"), nil, true},
-	{"Unauthorized (13), but somebody else has made the index", refusing(13, "Unauthorized"), expiryIndex(bson.E{Key: "expireAfterSeconds", Value: 0}), false},
+	{"Unauthorized (13), but the index exists", refusing(13, "Unauthorized"), expiryIndex(bson.E{Key: "expireAfterSeconds", Value: 0}), false},
 	{"NotImplemented (238)", refusing(238, "NotImplemented"), nil, true},
 	{"None: the connection breaks", storetest.Rule{Kind: storetest.Refuse}, nil, false},
 }
@@ -960,8 +959,8 @@ func expiryIndex(rest ...bson.E) bson.A {
 
 var logMessage = regexp.MustCompile(`level=WARN msg="mongostore: ([^"]*)"`)
 
-// run returns the words of the page: what Open and EnsureIndexes return, what the first save
-// of a store from New returns, the warning, and what becomes of expired sessions.
+// run returns the cells of the page's row: the errors of Open, of EnsureIndexes and of the first
+// save of a store from New, the warning, and what happens to expired sessions.
 func (i *indexFault) run(t *testing.T) []string {
 	f := storetest.Setup(t)
 	f.Wire.On("createIndexes", i.rule)
@@ -1008,11 +1007,11 @@ func (i *indexFault) run(t *testing.T) []string {
 		save()
 		if i.swept {
 			storetest.Eventually(t, "expired sessions are swept", func() bool {
-				save() // the sweep is on the back of one
+				save() // a save starts the sweep
 				return countExpired(f) == 0
 			})
 		} else {
-			// It had as good a chance as a store that sweeps.
+			// Wait as long as a store that sweeps takes.
 			control := storetest.Setup(t, func(c *mongostore.Config) { c.Cleanup = mongostore.CleanupSweep })
 			storetest.Seed(t, control, 1, time.Now().Add(-time.Minute))
 			storetest.Eventually(t, "another store has swept", func() bool {
@@ -1031,9 +1030,9 @@ func (i *indexFault) run(t *testing.T) []string {
 		case seen:
 			expired = "swept"
 		case errEnsure == nil:
-			expired = "left to the server's index"
+			expired = "deleted by the server's index"
 		default:
-			expired = "stay until the index is made"
+			expired = "stay until the index is created"
 		}
 		if _, err := f.Coll.DeleteMany(t.Context(), bson.D{}); err != nil {
 			t.Fatal(err)
@@ -1042,7 +1041,7 @@ func (i *indexFault) run(t *testing.T) []string {
 	return []string{errorWords(errOpen), errorWords(errEnsure), errorWords(errSave), warning, expired}
 }
 
-// countExpired tells how many sessions there are that have expired.
+// countExpired returns the number of expired sessions.
 func countExpired(f *storetest.Fixture) (n int) {
 	f.T.Helper()
 	for _, doc := range f.Documents() {
@@ -1053,7 +1052,7 @@ func countExpired(f *storetest.Fixture) (n int) {
 	return n
 }
 
-// errorWords tells an error of an index to a reader.
+// errorWords returns the text of the page for an error of an index.
 func errorWords(err error) string {
 	var server mongo.CommandError
 	switch {
@@ -1068,7 +1067,7 @@ func errorWords(err error) string {
 	}
 }
 
-// checkPage compares a page of the documentation with what a test has made of it.
+// checkPage compares a page of the documentation with the text that a test has generated.
 func checkPage(t *testing.T, file, want string) {
 	t.Helper()
 	path := filepath.Join("docs", file)
@@ -1082,67 +1081,68 @@ func checkPage(t *testing.T, file, want string) {
 	}
 	got, err := os.ReadFile(path)
 	if err != nil || string(got) != want {
-		t.Errorf("%s is not what the test has seen: go test ./docs -run '^%s$' -update (%v)", path, t.Name(), err)
+		t.Errorf("%s differs from the results of the test: go test ./docs -run '^%s$' -update (%v)", path, t.Name(), err)
 	}
 }
 
-// The page.
+// The texts of the page.
 
 const pageHead = `# What happens when the database fails
 
-<!-- Made by TestOutcomes, which injects each of these faults and looks: go test ./docs -run '^TestOutcomes$' -update -->
+<!-- Generated by TestOutcomes, which injects each of these faults: go test ./docs -run '^TestOutcomes$' -update -->
 
-Every fault here is injected into the connection, or into a server's answers, at each
-command that an operation sends; then the caller's error, the visitor's cookie, the log, the
-database and the visitor's next request are looked at. In no case does a call outlast
-` + "`Config.Timeout`" + ` for each command that it waits for (one, and up to three of a ` + "`Renew`" + `), panic,
-set a cookie for what is not stored, report a success that was none, end a session that nobody wanted to end,
-log anybody in again, or show an ID or a value in an error or the log.
-After the fault the next request continues as if there had been none.
+The test injects each fault into the connection, or into the server's responses, at each command that an operation sends.
+It then checks the caller's error, the visitor's cookie, the log, the database and the visitor's next request. In all cases:
 
-What a cell of the next two tables means:
+- A call takes at most ` + "`Config.Timeout`" + ` for each command that it waits for: one, and up to three for a ` + "`Renew`" + `.
+- No call panics.
+- No cookie is set for a session that is not stored.
+- No call returns nil for an operation that failed, except for a logout, whose deletion is retried in the background.
+- No session ends unintentionally, and no ended session becomes valid again.
+- No error and no log message contains an ID or a value.
+- After the fault, the next request works normally.
+
+The cells of the two tables below have these meanings:
 
 `
 
 const pageFoot = `
 Notes:
 
-- A *leftover* document is a copy that nobody has been told the ID of. It ends like any session that
-  is not used. It takes a command that reaches the server after the store has given it up and
-  has deleted what it could have made.
-- *undecided* is a renewal of which MongoDB does not say, within ` + "`Timeout`" + `, whether the old ID still works. The visitor
-  gets the cookie of the new ID, along with the error, and the next request with it ends the old ID if
-  that is still to be done. A change that another request makes under the old ID between the two is
-  not in the renewed session.
-- After an *unsure* change the application may save again: the store counts the change as not written until
-  MongoDB has acknowledged it, and a value that equals the one sent is no conflict. What remains is a write that the
-  server carries out after ` + "`Timeout`" + `: it may be later than a save that succeeded in between.
-- A replica set differs in that the driver repeats what it may repeat. A sharded cluster is
-  not tested; by [MongoDB's documentation](https://www.mongodb.com/docs/manual/core/retryable-writes/)
-  the driver repeats writes there too. ` + "`RevokeAll`" + ` deletes many documents by one command, which
-  no driver repeats: call it again. It then looks for sessions that a renewal has stored behind the deletion.
+- A *leftover* is a document whose ID nobody has received. It expires like any unused session. It occurs only if
+  a command reaches the server after the store has given up and has sent the deletion of the document.
+- A renewal is *undecided* if MongoDB does not report, within ` + "`Timeout`" + `, whether the old ID still works. The visitor gets the
+  cookie of the new ID along with the error. The next request with that cookie ends the old ID, if it still works. A change
+  that another request makes under the old ID before that is not in the renewed session.
+- After an *unsure* change, the application may save again. The store treats the change as not written until MongoDB has
+  acknowledged it. A stored value that equals the one sent is not a conflict. One risk remains: a write that the
+  server carries out after ` + "`Timeout`" + ` may overwrite a save that succeeded in between.
+- A replica set differs because the driver retries writes of one document there. Sharded clusters are not tested. According to
+  [MongoDB's documentation](https://www.mongodb.com/docs/manual/core/retryable-writes/), the driver retries writes there too. ` + "`RevokeAll`" + `
+  deletes many documents by one command, which the driver does not retry: call it again. After the deletion, it searches
+  for sessions that a concurrent renewal has stored.
 `
 
 const pageUnacknowledged = `
 ## When writes are not acknowledged
 
-A write concern of ` + "`w: 0`" + ` in the URI is an error of ` + "`Open`" + `. With a client or a collection that has
-it, every write of a session fails, with an error that says so and is none of those to test for. No
-cookie is set and none expires. But what the driver sent is carried out, so far as the server
-can, and is not repeated. Seen alike on a standalone server and on a replica set:
+` + "`Open`" + ` fails if the URI has the write concern ` + "`w: 0`" + `. If the client or the collection has it, every write of a session
+returns an error that names the write concern and wraps none of the sentinel errors. No cookie is set, and none
+expires. But the server carries out the command, if it can. The store does not retry it. The results on a standalone server
+and on a replica set are the same:
 
 `
 
 const pageIndexes = `
-## When an index cannot be made
+## When an index cannot be created
 
-` + "`Open`" + ` and ` + "`EnsureIndexes`" + ` make the indexes, and so does a store from ` + "`New`" + ` in the background
-of its first save. A server that refuses the TTL index is warned about, and the store sweeps
-expired sessions in the background of saves. They are not read, whether deleted or not.
+` + "`Open`" + ` and ` + "`EnsureIndexes`" + ` create the indexes. A store from ` + "`New`" + ` creates them in the background of its first save. If the
+server refuses the TTL index, the store logs a warning and sweeps expired sessions in the background of saves. An expired
+session is not read, whether deleted or not.
 
 `
 
-// words are what the page calls the letters, in its order.
+// words are the page's words for the letters, in the page's order.
 var words = []struct{ letter, word string }{
 	{carriedOut, "done"}, {repeated, "repeated"}, {undone, "fails"}, {answerGone, "unsure"}, {leftOver, "leftover"}, {undecided, "undecided"},
 }
@@ -1156,11 +1156,11 @@ func wordOf(letter string) string {
 	return ""
 }
 
-// faultsPage makes the page of what the cells have seen.
+// faultsPage generates the page from the results of the cells.
 func faultsPage(sum *tally) string {
 	var page strings.Builder
 	page.WriteString(pageHead)
-	writeRow(&page, "operation", "cell", "the caller gets", "the cookie", "the log", "the database, in the end", "the next request")
+	writeRow(&page, "operation", "cell", "the caller gets", "the cookie", "the log", "the database, at the end", "the next request")
 	writeRow(&page, slices.Repeat([]string{"---"}, 7)...)
 	for i := range allOperations {
 		op := &allOperations[i]
@@ -1181,15 +1181,15 @@ func faultsPage(sum *tally) string {
 	}
 	page.WriteString(pageFoot)
 	page.WriteString(pageUnacknowledged)
-	writeRow(&page, "operation", "the caller gets", "the cookie", "the log", "the database, in the end", "the next request")
+	writeRow(&page, "operation", "the caller gets", "the cookie", "the log", "the database, at the end", "the next request")
 	writeRow(&page, slices.Repeat([]string{"---"}, 6)...)
 	for i := range unacknowledgedWrites {
 		op := &unacknowledgedWrites[i].operation
-		seen := sum.careless[cellName(unacknowledgedFault, op, "")] // as on a replica set: both are as wanted
+		seen := sum.careless[cellName(unacknowledgedFault, op, "")] // the same as on a replica set
 		writeRow(&page, append([]string{op.column}, seen.words(op.name == "create")...)...)
 	}
 	page.WriteString(pageIndexes)
-	writeRow(&page, "the server's answer", "`Open`", "`EnsureIndexes`", "the first `Save`", "the warning", "expired sessions")
+	writeRow(&page, "the server's response", "`Open`", "`EnsureIndexes`", "the first `Save`", "the warning", "expired sessions")
 	writeRow(&page, slices.Repeat([]string{"---"}, 6)...)
 	for i := range indexFaults {
 		writeRow(&page, append([]string{indexFaults[i].text}, sum.indexes[indexFaults[i].text]...)...)
@@ -1197,7 +1197,7 @@ func faultsPage(sum *tally) string {
 	return page.String()
 }
 
-// writeTable writes what became of each fault. Operations that never differ share a column.
+// writeTable writes the result of each fault. Operations with equal results share a column.
 func writeTable(page *strings.Builder, letters map[string]string, set string) {
 	var heads, columns []string
 	for i := range allOperations {
@@ -1214,7 +1214,7 @@ func writeTable(page *strings.Builder, letters map[string]string, set string) {
 		}
 		heads, columns = append(heads, allOperations[i].column), append(columns, whole)
 	}
-	writeRow(page, append([]string{"what happens"}, heads...)...)
+	writeRow(page, append([]string{"fault"}, heads...)...)
 	writeRow(page, slices.Repeat([]string{"---"}, len(heads)+1)...)
 	at := 0
 	for j := range faultsToInject {
@@ -1234,7 +1234,7 @@ func writeRow(page *strings.Builder, cells ...string) {
 	page.WriteString("| " + strings.Join(cells, " | ") + " |\n")
 }
 
-// words tells an outcome to a reader.
+// words returns the cells of the page for an outcome.
 func (o outcome) words(created bool) []string {
 	caller, log := "`nil`", ""
 	switch {
