@@ -35,14 +35,14 @@ const (
 )
 
 const (
-	sweepBatch    = 1000 // documents; so that no deletion is long
+	sweepBatch    = 1000 // documents; keeps each deletion short
 	shortestSweep = time.Second
 	longestSweep  = 10 * time.Minute
 	indexRetry    = time.Minute
 	indexTimeout  = 10 * time.Minute
 )
 
-// cleaner knows when a save starts work on indexes and expired sessions. Without it, a
+// cleaner decides when a save starts the creation of indexes or a sweep. Without sweeps, a
 // collection on a server that refuses the TTL index would grow without limit.
 type cleaner struct {
 	sweeping atomic.Bool // the server has no TTL index
@@ -55,8 +55,8 @@ type due struct{ atomic.Int64 }
 
 const never = math.MaxInt64
 
-// claim reports whether the caller has to do the work now. It returns false to all others
-// until the pause has passed, or the work sets another time.
+// claim reports whether the caller has to do the work now. All other calls return false until
+// the pause has passed, or the work sets another time.
 func (d *due) claim(now time.Time, pause time.Duration) bool {
 	at := d.Load()
 	return at <= now.UnixMilli() && d.CompareAndSwap(at, now.Add(pause).UnixMilli())
@@ -67,8 +67,8 @@ func (s *Store) cleanUp(ctx context.Context, lifetime time.Duration) {
 	c, now := &s.cleaner, time.Now()
 	if c.indexes.claim(now, indexRetry) {
 		s.tasks.start(ctx, func(ctx context.Context) {
-			// Not Timeout, which would end the building of an index on a
-			// collection that has grown large without it.
+			// Timeout would abort the build of an index on a collection that has
+			// grown large without it.
 			ctx, cancel := context.WithTimeout(ctx, indexTimeout)
 			defer cancel()
 			s.prepareIndexes(ctx)
@@ -86,7 +86,7 @@ func (s *Store) cleanUp(ctx context.Context, lifetime time.Duration) {
 	}
 }
 
-// prepareIndexes creates the indexes, or makes the store do without them.
+// prepareIndexes creates the indexes. If the server refuses the TTL index, it turns on sweeps.
 func (s *Store) prepareIndexes(ctx context.Context) {
 	c := &s.cleaner
 	c.indexes.Store(never)
@@ -109,9 +109,9 @@ func (s *Store) prepareIndexes(ctx context.Context) {
 
 // EnsureIndexes creates the indexes that do not exist yet: under [CleanupTTLIndex] the one
 // that deletes expired sessions, and with [Config.OwnerKey] the one that finds an owner's.
-// [Open] does so, and a store from [New] at its first save. An application that has no
-// permission to create indexes can leave that to a tool that has. EnsureIndexes changes no index
-// that exists, so it also serves as a health check of the indexes.
+// [Open] does so too, and a store from [New] at its first save. An application without the
+// permission to create indexes can leave that to a separate tool. EnsureIndexes changes no
+// existing index, so it also serves as a health check of the indexes.
 //
 // It returns the server's error if an index does not exist and cannot be created, an error
 // that names the index if there is one with another expireAfterSeconds, and
@@ -123,7 +123,7 @@ func (s *Store) EnsureIndexes(ctx context.Context) error {
 	return nil
 }
 
-// Each index is created by a command of its own: a server that refuses one may have the other.
+// Each index is created by a separate command: a server that refuses one may support the other.
 
 func (s *Store) ensureTTLIndex(ctx context.Context) error {
 	if s.cfg.Cleanup != CleanupTTLIndex {
@@ -179,7 +179,7 @@ func (s *Store) indexOn(ctx context.Context, keys bson.D) (mongo.IndexSpecificat
 	return indexes[i], true
 }
 
-// hasKeys reports whether an index is on the keys, whatever number type its directions have.
+// hasKeys reports whether an index is on the keys, regardless of the number type of its directions.
 func hasKeys(index bson.Raw, keys bson.D) bool {
 	n, same := 0, true
 	err := bsonval.Each(index, func(name []byte, v bsonval.Value) error {
@@ -191,7 +191,7 @@ func hasKeys(index bson.Raw, keys bson.D) bool {
 	return err == nil && same && n == len(keys)
 }
 
-// indexError leaves the server's message as it is: a command that creates an index holds no
+// indexError keeps the server's message: a command that creates an index contains no session
 // values.
 func indexError(err error) error {
 	if err == nil || answered(err) {
@@ -200,9 +200,9 @@ func indexError(err error) error {
 	return unavailable(err)
 }
 
-// DeleteExpired deletes the documents of expired sessions and returns how many. It works in
-// batches of 1000. If ctx has no deadline, [Config.Timeout] bounds each command. On an error,
-// [ErrUnavailable], it returns how many it has deleted by then.
+// DeleteExpired deletes the documents of expired sessions and returns their number. It works in
+// batches of 1000. If ctx has no deadline, [Config.Timeout] bounds each command. If it fails
+// with [ErrUnavailable], it also returns the number deleted so far.
 func (s *Store) DeleteExpired(ctx context.Context) (int64, error) {
 	var total int64
 	now := now()

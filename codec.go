@@ -13,10 +13,11 @@ import (
 	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
-// This file is the format of a session's document: how it is read, made, found and updated.
+// This file defines the format of a session's document: how it is decoded, encoded, found and
+// updated.
 
-// formatVersion is the document's v. A document with a higher one is refused,
-// never overwritten.
+// formatVersion is the document's v. A document with a higher one is refused and never
+// overwritten.
 const formatVersion = 1
 
 // The names of the document's fields.
@@ -36,7 +37,7 @@ const (
 	fieldMigratedUntil = "migratedUntil"
 )
 
-// fieldNames are the fields that occur once at most. The required ones come first.
+// fieldNames are the fields that occur at most once. The required ones come first.
 var fieldNames = [...]string{
 	fieldVersion, fieldName, fieldRev, fieldCreatedAt, fieldSeenAt, fieldExpiresAt,
 	fieldValues, fieldOwner, fieldDetails, fieldMaxAge, fieldMovedTo, fieldMigratedUntil,
@@ -71,7 +72,7 @@ type field struct {
 	key     any
 	name    string
 	value   bsonval.Value
-	aliases []string // further names of the key: encoding/gob may name a struct differently in each process
+	aliases []string // other names of the key: encoding/gob may name a struct differently in each process
 }
 
 // size returns the number of bytes of a field in the document.
@@ -93,8 +94,8 @@ func (rec *record) index() map[any]field {
 // session would be the worst possible failure.
 var errMisdelivered = errors.New("reply does not match the query")
 
-// parseMeta reads a document. It returns the values as they are, because those of a session
-// that has ended need no decoding. A hash other than "" must be the document's _id.
+// parseMeta decodes a document. It returns the values undecoded, because those of a session
+// that has ended are not needed. A hash other than "" must be the document's _id.
 func parseMeta(doc bson.Raw, hash string) (m meta, values []byte, err error) {
 	var version int64
 	var seen [len(fieldNames)]bool
@@ -172,8 +173,8 @@ type valueCodec struct {
 }
 
 // decodeFields returns the fields of a document's values, and the Go values. The fields
-// refer to values, unless they were sealed; the Go values do not. The Go values are put
-// into an empty map, if there is one and they are few.
+// refer to values, unless they were sealed; the Go values do not. If into is not nil, it must be
+// empty; the Go values are stored in it if they are few.
 func (c *valueCodec) decodeFields(hash string, values []byte, into map[any]any) (_ []field, goValues map[any]any, err error) {
 	if values == nil {
 		return nil, nil, fmt.Errorf("field %s is missing", fieldValues)
@@ -191,7 +192,7 @@ func (c *valueCodec) decodeFields(hash string, values []byte, into map[any]any) 
 	}); err != nil {
 		return nil, nil, err
 	}
-	const few = 8 // a map that was made without a size has room for so many
+	const few = 8 // the capacity of a map that was made without a size
 	if goValues = into; goValues == nil || count > few {
 		goValues = make(map[any]any, count)
 	}
@@ -272,8 +273,8 @@ func (c *valueCodec) document(rec *record) bson.Raw {
 	return b.Document()
 }
 
-// tombstone returns what a session leaves under its hash when it ends at now: until
-// another time, and with the hash that it was renewed to, if any.
+// toTombstone returns the tombstone of a session that ends at now, with the hash that it was
+// renewed to, if any.
 func (m *meta) toTombstone(movedTo string, now time.Time) meta {
 	t := meta{
 		hash: m.hash, name: m.name, tombstone: true, movedTo: movedTo,
@@ -285,8 +286,8 @@ func (m *meta) toTombstone(movedTo string, now time.Time) meta {
 	return t
 }
 
-// bury returns the update that makes a session's document the tombstone t. A null rev keeps
-// every later save out: MongoDB refuses to $inc it, and with it the whole update.
+// bury returns the update that turns a session's document into the tombstone t. A null rev
+// blocks every later save: MongoDB refuses to $inc it, and with it the whole update.
 // https://www.mongodb.com/docs/manual/reference/operator/update/inc/
 func bury(t *meta) bson.Raw {
 	b := bsonval.NewBuilder(256)
@@ -308,8 +309,8 @@ func bury(t *meta) bson.Raw {
 	return b.Document()
 }
 
-// update returns the update that the plan makes. What other requests have changed in the
-// document meanwhile stays. A touch raises the times, or sets them if they are to be corrected.
+// update returns the plan's update. It keeps concurrent changes of other requests. A touch
+// raises the times, or sets them if they need correction.
 func (c *valueCodec) update(p *plan) bson.Raw {
 	base, next, ch := &p.base.meta, &p.next.meta, &p.change
 	size := 64 // of the operators and rev
@@ -362,8 +363,8 @@ func (c *valueCodec) update(p *plan) bson.Raw {
 		b.End()
 	}
 	if p.touch && !p.correct {
-		// The first of two concurrent saves to be carried out must not shorten what
-		// the other one has granted.
+		// Of two concurrent saves, the later one to arrive must not shorten the expiry that
+		// the other one has set.
 		b.Begin("$max")
 		b.Time(fieldSeenAt, next.seenAt)
 		b.Time(fieldExpiresAt, next.expiresAt)
@@ -376,7 +377,7 @@ func equalAge(a, b *int) bool {
 	return a == b || a != nil && b != nil && *a == *b
 }
 
-// guards are the conditions of a write, beside the document's _id.
+// guards are the conditions of a write, in addition to the document's _id.
 type guards struct {
 	stored  bool      // it is the document of a session, not a tombstone
 	rev     int64     // it has this rev; 0 for any
@@ -388,7 +389,7 @@ type guards struct {
 func (g guards) none() bool { return g == guards{} }
 
 // filter returns the filter for the document with the hash that meets the guards. Without
-// any, it is the server's shortest path.
+// guards, the server uses its fast path for queries by _id.
 func (g guards) filter(hash string) bson.Raw {
 	size := 64
 	if !g.none() {
@@ -445,8 +446,8 @@ func textList(texts []string) bsonval.Value {
 	return bsonval.List(list)
 }
 
-// endable returns the filter for the documents of sessions that can be deleted. A tombstone
-// remains, and so does a session that was migrated: it becomes one.
+// endable returns the filter for the documents of sessions that end by deletion. It excludes
+// tombstones, and migrated sessions, which become tombstones.
 func endable(hashes ...string) bson.Raw {
 	b := bsonval.NewBuilder(128 + 64*len(hashes))
 	appendHashes(b, hashes)
@@ -460,7 +461,7 @@ func endable(hashes ...string) bson.Raw {
 	return b.Document()
 }
 
-// damaged returns the filter for a document of this store whatever its other fields are.
+// damaged returns the filter for a document of this store, regardless of its other fields.
 func damaged(hash string) bson.Raw {
 	b := bsonval.NewBuilder(128)
 	b.String(fieldID, hash)

@@ -45,8 +45,8 @@ type Config struct {
 	// connects to URI.
 	Client *mongo.Client
 
-	// URI is a connection string. By default, it is made of Host and Port. URI, Client, and
-	// the pair of Host and Port exclude each other.
+	// URI is a connection string. By default, it is built from Host and Port. URI, Client, and
+	// the pair of Host and Port are mutually exclusive.
 	URI string
 
 	// Host is the server's name or address, without a port. The default is "localhost".
@@ -101,7 +101,7 @@ type Config struct {
 
 	// Describe returns details of a session, such as device and location, to show in a list
 	// of sessions. It is called when a session is inserted, renewed or touched. Its result is
-	// stored, unencrypted, beside the values; what exceeds 4 KiB is cut, key by key. It needs
+	// stored, unencrypted, beside the values, and truncated to 4 KiB, key by key. It needs
 	// OwnerKey. It may call the store.
 	Describe func(*http.Request) map[string]string
 
@@ -127,22 +127,23 @@ type Config struct {
 	Cleanup Cleanup
 
 	// SealKeys encrypt the values in the database with AES-256-GCM. They have 32 bytes each.
-	// The first one encrypts, all decrypt. To replace one, add the new key behind the old one
-	// in all processes, then move it to the front. Remove the old one when the sessions from
-	// before have ended. A value that cannot be decrypted is reported as [ErrCorrupt]. Key
-	// names, the owner, Describe's result and the times are not encrypted. By default, nothing
-	// is.
+	// The first one encrypts, all decrypt. To replace one, add the new key after the old one
+	// in all processes, then move it to the front. Remove the old one when the earlier
+	// sessions have ended. A value that cannot be decrypted is reported as [ErrCorrupt]. Key
+	// names, the owner, Describe's result and the times are not encrypted. By default, values are
+	// not encrypted.
 	SealKeys [][]byte
 
 	// MigrateFrom is the store that this one replaces, with its keys. A request with a
 	// cookie of that store gets the values of its session. The first Save stores the session
-	// here, and removes it there. Concurrent first requests make one session. A logout is final, also
-	// for copies of the old cookie.
+	// here, and removes it there. Concurrent first requests create one session. A logout is final,
+	// also for copies of the old cookie.
 	//
 	// Calls of that store are bounded by Timeout; one that does not return keeps its
-	// goroutine. If that store cannot be asked, the error is [ErrUnavailable]. Its errors from
+	// goroutine. If that store fails, the error is [ErrUnavailable]. Its errors from
 	// securecookie, [fs.ErrNotExist] and [mongo.ErrNoDocuments] mean that there is no
-	// session. A failure to remove the session there is a warning. By default, there is none.
+	// session. A failure to remove the session there is logged as a warning. By default, no
+	// sessions are migrated.
 	MigrateFrom sessions.Store
 
 	// Timeout bounds each operation of the database, in which the driver may repeat a command
@@ -201,13 +202,13 @@ func DefaultOptions() *sessions.Options {
 	}
 }
 
-// address is where the sessions are.
+// address is the location of the sessions.
 type address struct {
 	connection           *options.ClientOptions // nil for Config.Client
 	database, collection string
 }
 
-// address returns where the configuration says the sessions are.
+// address returns the location of the sessions.
 func (cfg *Config) address() (address, error) {
 	hasHost := cfg.Host != "" || cfg.Port != 0
 	switch {
@@ -252,7 +253,7 @@ func (cfg *Config) address() (address, error) {
 	return a, nil
 }
 
-// checkHost finds a port in a host. An IPv6 address has several colons.
+// checkHost rejects a host with a port. An IPv6 address has several colons.
 func checkHost(host string) error {
 	if _, _, err := net.SplitHostPort(host); err == nil {
 		return fmt.Errorf("the Host %q has a port, which belongs into Port", host)
@@ -280,7 +281,7 @@ func checkNames(database, collection string) error {
 	return nil
 }
 
-// databaseOf returns the database that a connection string names.
+// databaseOf returns the name of the database in a connection string.
 func databaseOf(uri string) string {
 	_, rest, _ := strings.Cut(uri, "://")
 	_, path, _ := strings.Cut(rest, "/")
@@ -292,7 +293,7 @@ func databaseOf(uri string) string {
 	return name
 }
 
-// check finds settings that are negative, unknown or contradictory.
+// check reports settings that are negative, unknown or contradictory.
 func (cfg *Config) check() error {
 	for _, d := range []struct {
 		name  string

@@ -15,7 +15,7 @@ import (
 	"github.com/gorilla/sessions"
 )
 
-// This file makes session IDs, and the cookies that carry them.
+// This file creates session IDs, and the cookies that carry them.
 
 const (
 	idBytes = 32 // 256 bits; OWASP ASVS 7.2.3 asks for 128
@@ -23,7 +23,7 @@ const (
 	// hashLength is the length of a SHA-256 in base64.
 	hashLength = 43
 
-	// maxIDLength bounds what is hashed. An ID that the store makes has 43 characters.
+	// maxIDLength bounds the input of the hash. The store's own IDs have 43 characters.
 	maxIDLength = 128
 
 	// maxLookups is how many cookies of one name are looked up in the database. Browsers
@@ -39,8 +39,8 @@ const (
 
 var errID = errors.New("not a session ID")
 
-// newID returns a random session ID. Read never fails: the program ends where there is
-// no randomness.
+// newID returns a random session ID. Read never returns an error; it crashes the program
+// instead.
 func newID() string {
 	id := make([]byte, idBytes)
 	_, _ = rand.Read(id)
@@ -65,7 +65,7 @@ func deriveSecrets(keyPairs [][]byte) (secrets [][]byte) {
 }
 
 // hashID returns the _id of a session's document. The ID cannot be computed from it. The ID may
-// be followed by what [undecidedID] adds.
+// have the suffix that [undecidedID] adds.
 func hashID(id string) string {
 	id, _, _ = strings.Cut(id, ".")
 	var text [maxIDLength]byte // on the stack
@@ -92,13 +92,13 @@ func validID(id string) bool {
 // cookieID is what a cookie carries.
 type cookieID struct {
 	id       string
-	from     string // the hash of the session that this one was renewed from, if that may still live
-	migrated bool   // that session is the old store's, and not stored here
-	old      bool   // it is not signed by the newest key
+	from     string // the hash of the session that this one was renewed from, if that may still be live
+	migrated bool   // that session is in the old store, not in this one
+	old      bool   // the cookie is not signed by the newest key
 }
 
-// undecidedID returns the session's ID after a renewal that is undecided: whoever presents it
-// looks at the document of the hash from first. A second dot means migrated.
+// undecidedID returns the session's ID after an undecided renewal: a load by this ID checks the
+// document with the hash from first. A second dot means migrated.
 func undecidedID(id, from string, migrated bool) string {
 	if migrated {
 		from += "."
@@ -113,7 +113,7 @@ func parseCookieID(text string) (c cookieID, ok bool) {
 	return c, validID(c.id) && undecided == validHash(c.from)
 }
 
-// idsExcept returns the IDs of the cookies but one.
+// idsExcept returns the IDs of all cookies except one.
 func idsExcept(cookies []cookieID, except int) (ids []string) {
 	for i, c := range cookies {
 		if i != except {
@@ -123,7 +123,7 @@ func idsExcept(cookies []cookieID, except int) (ids []string) {
 	return ids
 }
 
-// idSerializer writes the ID into the cookie as it is. That keeps the cookie short.
+// idSerializer writes the ID into the cookie unchanged, which keeps the cookie short.
 type idSerializer struct{}
 
 func (idSerializer) Serialize(src any) ([]byte, error) {
@@ -144,8 +144,8 @@ func (idSerializer) Deserialize(src []byte, dst any) error {
 	return nil
 }
 
-// newCodecs makes the cookie's codecs of key pairs. It refuses keys with which securecookie
-// fails later, or silently uses another pair.
+// newCodecs returns the cookie's codecs for the key pairs. It refuses keys with which
+// securecookie would fail later, or silently use another pair.
 func newCodecs(keyPairs [][]byte) (codecs []securecookie.Codec, weak bool, err error) {
 	if len(keyPairs) == 0 {
 		return nil, false, errors.New("no keys")
@@ -190,7 +190,8 @@ func (s *Store) cookiesOf(cookies []cookieID, r *http.Request, name string) (_ [
 	return nil, err
 }
 
-// verify returns what a cookie carries. The ID is empty if it is signed but none.
+// verify returns the content of a cookie. The ID is empty if the signature is valid but the
+// content is not an ID.
 func (s *Store) verify(name, content string) (cookieID, error) {
 	var text string
 	var errs securecookie.MultiError
@@ -213,7 +214,7 @@ func (s *Store) verify(name, content string) (cookieID, error) {
 	return cookieID{}, errs
 }
 
-// signedCookie returns the cookie for an ID. It finds everything that can be wrong with it, so
+// signedCookie returns the cookie for an ID. It reports every error that the cookie can have, so
 // that nothing is stored without a cookie.
 func (s *Store) signedCookie(name, id string, o *sessions.Options) (*http.Cookie, error) {
 	signed, err := securecookie.EncodeMulti(name, id, s.Codecs...)
@@ -223,8 +224,8 @@ func (s *Store) signedCookie(name, id string, o *sessions.Options) (*http.Cookie
 	return newCookie(name, signed, o)
 }
 
-// newCookie returns a cookie. It refuses one that net/http would mutilate or browsers drop:
-// see RFC 6265bis, and for the prefixes __Http- and __Host-Http- its successor,
+// newCookie returns a cookie. It refuses a cookie that net/http would alter or browsers would
+// drop: see RFC 6265bis, and for the prefixes __Http- and __Host-Http- its successor,
 // https://datatracker.ietf.org/doc/draft-ietf-httpbis-layered-cookies/.
 func newCookie(name, content string, o *sessions.Options) (*http.Cookie, error) {
 	bounded := *o
@@ -267,8 +268,8 @@ func checkCookieName(name string) error {
 	return nil
 }
 
-// setCookie adds the cookie to the response, in the place of an earlier line. It returns
-// the new line.
+// setCookie adds the cookie to the response. It replaces an earlier line, and returns the new
+// line.
 func setCookie(w http.ResponseWriter, cookie *http.Cookie, earlier string) string {
 	line := cookie.String()
 	withdrawCookie(w, earlier)

@@ -143,7 +143,7 @@ func (s *Store) countDocuments(ctx context.Context, filter bson.Raw) (int64, err
 }
 
 // eachDocument calls visit for the documents that match, until it returns false. Each
-// exchange with the server is bounded; what visit does between them is not.
+// exchange with the server is bounded; the calls of visit are not.
 func (s *Store) eachDocument(ctx context.Context, filter bson.Raw, visit func(bson.Raw) bool, opts ...options.Lister[options.FindOptions]) error {
 	cursor, err := s.find(ctx, filter, opts...)
 	if err != nil {
@@ -165,7 +165,7 @@ func (s *Store) eachDocument(ctx context.Context, filter bson.Raw, visit func(bs
 	return nil
 }
 
-// withoutValues is the option of a find for lists.
+// withoutValues returns the option of a find that omits the values.
 func withoutValues() options.Lister[options.FindOptions] {
 	return options.Find().SetProjection(bson.D{{Key: fieldValues, Value: 0}})
 }
@@ -199,7 +199,7 @@ func (s *Store) listIndexes(ctx context.Context) ([]mongo.IndexSpecification, er
 // ends a search among damaged documents; some applications renew at every request.
 const maxRenewals = 10_000
 
-// found is a live session in the database, as this store counts it.
+// found is a document in the database, with its times corrected.
 type found struct {
 	record
 	values  map[any]any
@@ -207,8 +207,8 @@ type found struct {
 	correct bool      // the times are wrong
 }
 
-// read returns the document with a hash, be it alive or not. The values of a session that
-// is not alive are not decoded.
+// read returns the document with a hash, whether the session is live or not. The values of a
+// session that is not live are not decoded.
 func (s *Store) read(ctx context.Context, hash string) (found, error) {
 	return s.readInto(ctx, hash, nil)
 }
@@ -236,6 +236,6 @@ func (s *Store) readInto(ctx context.Context, hash string, into map[any]any) (f 
 	return f, nil
 }
 
-// maxAttempts is how often a save or a renewal that other requests interfere with is
-// tried again.
+// maxAttempts is how often a save or a renewal is tried if other requests change the session
+// concurrently.
 const maxAttempts = 16

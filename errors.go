@@ -13,9 +13,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// The errors to test for with [errors.Is]. What the methods return wraps one of them, and
-// its cause; or none of them if the application is at fault: a value, an argument or
-// a setting that cannot be used. [StatusCode] has the HTTP status of each.
+// The errors to test for with [errors.Is]. The methods' errors wrap one of them and its cause,
+// or none of them if the application is at fault: a value, an argument or a setting that
+// cannot be used. [StatusCode] returns the HTTP status of each.
 var (
 	// ErrGone is returned by [Store.Save], [Store.Renew], [Store.Persist] and [Store.Touch]
 	// if the session has ended since it was loaded: by a logout, a renewal, or its expiry.
@@ -32,7 +32,7 @@ var (
 	ErrNotFound = errors.New("session not found")
 
 	// ErrTooLarge is returned by [Store.Save], [Store.Renew] and [Store.Persist] if the
-	// encoded values exceed [Config.MaxSize], or the document what the server accepts.
+	// encoded values exceed [Config.MaxSize], or the document exceeds the server's limit.
 	// Nothing is written.
 	ErrTooLarge = errors.New("session is too large")
 
@@ -59,7 +59,7 @@ func corrupt(err error) error {
 	return fmt.Errorf("%w: %w", ErrCorrupt, err)
 }
 
-// writeError returns what a driver's error means for a save.
+// writeError returns the error of a save for a driver's error.
 func writeError(err error) error {
 	switch {
 	case err == nil:
@@ -102,15 +102,15 @@ func redacted(err error) error {
 	return &redactedError{text, err}
 }
 
-// quotedError finds where the driver quotes an error that it had before, which may be the
-// server's, in its description of the servers and of a connection pool.
+// quotedError matches where the driver quotes an earlier error, which may be the server's, in
+// its description of the servers and of a connection pool.
 var (
 	quotedError  = regexp.MustCompile(`(Last error|failed with): `)
 	networkError = regexp.MustCompile(`^(dial|read|write|lookup|connection\(|EOF|context |x509|tls|socket)`)
 )
 
-// withoutServerWords cuts the text of a driver's error where it quotes more than an error of
-// the network.
+// withoutServerWords truncates the text of a driver's error where it quotes an error that is
+// not a network error.
 func withoutServerWords(text string) string {
 	for _, at := range quotedError.FindAllStringIndex(text, -1) {
 		if !networkError.MatchString(text[at[1]:]) {
@@ -124,8 +124,8 @@ func withoutServerWords(text string) string {
 // a value.
 var duplicateKey = regexp.MustCompile(`^E11000 duplicate key error collection: \S+ index: ([\w.-]+) (?:collation|dup key): `)
 
-// uniqueIndex returns the name of the index that a write's duplicate key is in, except for
-// that of _id.
+// uniqueIndex returns the name of the index with the duplicate key of a write, unless it is
+// the index on _id.
 func uniqueIndex(err mongo.WriteException) string {
 	for _, e := range err.WriteErrors {
 		if m := duplicateKey.FindStringSubmatch(e.Message); m != nil && e.Code == codeDuplicateKey && m[1] != "_id_" {
@@ -135,7 +135,7 @@ func uniqueIndex(err mongo.WriteException) string {
 	return ""
 }
 
-// redactedOld returns an error of Config.MigrateFrom without that store's words: gorilla's
+// redactedOld returns an error of Config.MigrateFrom without that store's text: gorilla's
 // FilesystemStore has the session's ID in the names of its files.
 func redactedOld(err error) error {
 	var server mongo.ServerError
@@ -155,7 +155,7 @@ func redactedOld(err error) error {
 	return &redactedError{fmt.Sprintf("the store to migrate from failed with %T", cause), err}
 }
 
-// lookupError returns the failure of a name server, whose text holds no password of a URI.
+// lookupError returns the failure of a DNS lookup. Its text does not contain the URI's password.
 func lookupError(err error) error {
 	var lookup *net.DNSError
 	if errors.As(err, &lookup) {
@@ -172,8 +172,8 @@ const (
 	codeUpdateTooLarge = 17419
 )
 
-// transientCodes are the errors of a server that is about to stop, start, or hand over, or
-// that is building the index already.
+// transientCodes are the errors of a server that is stopping, starting or stepping down, or
+// that is already building the index.
 var transientCodes = []int{
 	6,     // HostUnreachable
 	7,     // HostNotFound
@@ -199,9 +199,9 @@ var transientCodes = []int{
 	13436, // NotPrimaryOrSecondary
 }
 
-// answered reports whether the server said that it has not carried out the command, so that
-// it will not carry it out later. The driver has repeated a command that is labelled so, and
-// the response says nothing of its first attempt.
+// answered reports whether the server responded that it has not carried out the command, so that
+// it will not carry it out later. It returns false for a retryable write error: the driver has
+// retried the command, and the response is not about the first attempt.
 // https://www.mongodb.com/docs/manual/core/retryable-writes/
 func answered(err error) bool {
 	var server mongo.ServerError
@@ -214,14 +214,14 @@ func permanent(err error) bool {
 	return answered(err) && !hasCode(err, transientCodes...)
 }
 
-// refusedWrite reports whether the server has refused a write and changed nothing. An error
-// of the write concern comes after the change.
+// refusedWrite reports whether the server has refused a write and changed nothing. A write
+// concern error follows the change.
 func refusedWrite(err error) bool {
 	var write mongo.WriteException
 	if errors.As(err, &write) && write.WriteConcernError != nil {
 		return false
 	}
-	return permanent(err) // a server that hands over may respond so after the change
+	return permanent(err) // a server that steps down may respond with a transient error after the change
 }
 
 // hasCode reports whether the server responded with one of the codes.

@@ -11,10 +11,10 @@ import (
 const (
 	longestMaxAge = 100 * 365 * 24 * 60 * 60 // seconds; a time.Duration holds little more
 
-	// maxSkew is the difference between the clocks of two processes that is not corrected.
+	// maxSkew is the clock difference between two processes that is tolerated.
 	maxSkew = time.Minute
 
-	// tombstoneLife is how long a renewed session leaves a trace under its old ID.
+	// tombstoneLife is how long a renewed session leaves a tombstone under its old ID.
 	tombstoneLife = time.Hour
 
 	// renewalGrace is how long requests that were sent before a renewal may still arrive
@@ -42,7 +42,7 @@ func (l lifetimes) idle(maxAge int) time.Duration {
 	return idle
 }
 
-// expiry returns when a session ends that is touched at seenAt for the last time.
+// expiry returns when a session expires whose last touch is at seenAt.
 func (l lifetimes) expiry(createdAt, seenAt time.Time, maxAge int) time.Time {
 	end := seenAt.Add(l.idle(maxAge))
 	if l.absolute > 0 && createdAt.Add(l.absolute).Before(end) {
@@ -51,10 +51,9 @@ func (l lifetimes) expiry(createdAt, seenAt time.Time, maxAge int) time.Time {
 	return end
 }
 
-// corrected returns the times of m as this store counts them at now, and whether the
-// next save has to write them. Times in the future come from a process with a wrong
-// clock; an expiry beyond what the settings allow, from such a process or one with other
-// settings.
+// corrected returns m with its times corrected at now, and whether the next save has to write
+// them. Times in the future come from a process with a wrong clock. An expiry beyond what the
+// settings allow comes from such a process, or from one with other settings.
 func (l lifetimes) corrected(m meta, maxAge int, now time.Time) (_ meta, wrong bool) {
 	latest := now.Add(maxSkew)
 	if m.createdAt.After(latest) {
@@ -80,13 +79,12 @@ func (m *meta) alive(now time.Time) bool {
 	return !m.tombstone && m.expiresAt.After(now)
 }
 
-// justRenewed reports whether m is the tombstone of a renewal that requests which are still
-// under way cannot know of.
+// justRenewed reports whether m is the tombstone of a renewal less than renewalGrace ago.
 func (m *meta) justRenewed(now time.Time) bool {
 	return m.tombstone && m.movedTo != "" && now.Sub(m.seenAt) < renewalGrace
 }
 
-// now returns the time as exactly as a BSON date holds it.
+// now returns the time with the precision of a BSON date.
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
 // expiredSessions returns the filter for the documents that the TTL index deletes.

@@ -12,16 +12,16 @@ import (
 )
 
 // Get returns the session of the name for the request: the one that an earlier call
-// returned with this request or one derived from it, or else one from [Store.New]. The
+// returned with this request or one derived from it, or otherwise one from [Store.New]. The
 // session is never nil. The errors are those of New.
 //
-// Gorilla's registry, which remembers the session, knows names only: two stores need two
+// Gorilla's registry stores the session by its name only, so two stores need different
 // names.
 //
 // Get writes to the request and to the session, so only one goroutine of a request may call
 // it at a time. A handler calls it before it starts goroutines, or calls New in each of
-// them. Several goroutines may [Store.Save] one session concurrently while none uses it
-// otherwise. Sessions that are saved concurrently need a response each.
+// them. Several goroutines may call [Store.Save] concurrently with one session while none uses
+// it otherwise. Each concurrent save needs its own response.
 func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 	if err := checkName(r, name); err != nil {
 		return s.refuse(name, err)
@@ -34,8 +34,8 @@ func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 //
 // Without a cookie, or if the session has ended or expired, the session is new, without an
 // ID, and the error is nil. Reading creates nothing in the database, and an ID from outside
-// is never adopted. Of several cookies of the name, the first counts that verifies and
-// belongs to a live session. At most 8 sessions are looked up.
+// is never adopted. If there are several cookies of the name, New uses the first one that
+// verifies and belongs to a live session. At most 8 sessions are looked up.
 //
 // If no cookie verifies, the session is new and the error is that of securecookie, as with
 // CookieStore.
@@ -135,9 +135,8 @@ func justRenewedTo(err error) string {
 	return ""
 }
 
-// load returns the live session that a cookie carries the ID of, with its values in a map that
-// is empty, if there is one. It fails with [ErrNotFound],
-// [ErrUnavailable] or [ErrCorrupt].
+// load returns the live session of a cookie's ID. If into is not nil, it must be empty; the
+// values may be stored in it. load fails with [ErrNotFound], [ErrUnavailable] or [ErrCorrupt].
 func (s *Store) load(ctx context.Context, name string, c cookieID, into map[any]any) (found, error) {
 	hash := hashID(c.id)
 	if s.removals.pending(hash) {
@@ -147,8 +146,8 @@ func (s *Store) load(ctx context.Context, name string, c cookieID, into map[any]
 	if err != nil {
 		return found{}, err
 	}
-	// The signature binds the ID to the name, so a document of another name was not
-	// written for this cookie.
+	// The signature binds the ID to the name. A document of another name belongs to another
+	// cookie.
 	switch {
 	case !f.name.IsText(name):
 		return found{}, ErrNotFound
@@ -166,8 +165,8 @@ func (s *Store) load(ctx context.Context, name string, c cookieID, into map[any]
 // web sockets, jobs and tools. The session can be passed to [Store.Persist], [Store.Touch]
 // and [Store.Remove], and saved in a request.
 //
-// If no live session of the name has the ID, the error is [ErrNotFound]. That is also so
-// after [Store.Renew], which changes the ID. Other errors are [ErrUnavailable] and
+// If no live session of the name has the ID, the error is [ErrNotFound], also after
+// [Store.Renew], which changes the ID. Other errors are [ErrUnavailable] and
 // [ErrCorrupt]. On an error, the session is nil.
 func (s *Store) Fetch(ctx context.Context, name, id string) (*sessions.Session, error) {
 	err := checkCookieName(name)
@@ -194,7 +193,7 @@ func sameOwner(rec *record, renewed *found) bool {
 	return !rec.owner.IsZero() && rec.owner.Equal(renewed.owner)
 }
 
-// renewedSession returns the live session that a tombstone leads to.
+// renewedSession returns the live session that the document with the hash was renewed to.
 func (s *Store) renewedSession(ctx context.Context, hash string, now time.Time) (found, error) {
 	for range maxRenewals {
 		f, err := s.read(ctx, hash)
@@ -228,7 +227,7 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID, f *found) error
 				return s.endRenewed(ctx, f)
 			}
 			return nil
-		case errors.Is(err, ErrCorrupt): // it lets nobody in
+		case errors.Is(err, ErrCorrupt): // it cannot be loaded
 			return nil
 		case err != nil:
 			return err
@@ -270,7 +269,7 @@ func (s *Store) settle(ctx context.Context, session *sessions.Session, st *state
 	return nil
 }
 
-// endRenewed ends the new session of a renewal that came too late.
+// endRenewed ends the new session of a renewal that lost to a logout or to another renewal.
 func (s *Store) endRenewed(ctx context.Context, f *found) error {
 	if err := s.end(ctx, ending{hash: f.hash}); err != nil {
 		return err

@@ -10,9 +10,8 @@ import (
 )
 
 // ConflictPolicy decides what happens to a save that changes a key which another request
-// has changed since this one loaded the session. Lists ([]any, such as gorilla's flash
-// messages) to which both have appended, or from which they have taken elements out, are
-// merged under every policy.
+// has changed since this one loaded the session. Concurrent edits of a list ([]any, such as
+// gorilla's flash messages) that only append or remove elements are merged under every policy.
 type ConflictPolicy int
 
 const (
@@ -33,9 +32,9 @@ const (
 	ConflictReject
 )
 
-// merger compares and merges what several requests have made of one session. In its methods,
-// before is a key's value when this request loaded the session, theirs is what the database
-// has by now, ours is what this request has made of it, and a zero value is no value.
+// merger compares and merges the changes of several requests to one session. In its methods,
+// before is a key's value when this request loaded the session, theirs is the current value in
+// the database, and ours is this request's value. A zero value is an absent value.
 type merger struct {
 	codec  *valueCodec
 	policy ConflictPolicy
@@ -45,8 +44,8 @@ func (m *merger) same(a, b bsonval.Value) bool {
 	return a.IsZero() && b.IsZero() || !a.IsZero() && !b.IsZero() && m.codec.Same(a, b)
 }
 
-// merge returns the value of a key. The value d is in doubt, if not nil: this request has
-// sent it, and does not know whether it was stored.
+// merge returns the merged value of a key. If d is not nil, the key is in doubt: this request
+// has sent values for it, and does not know whether they were stored.
 func (m *merger) merge(before, theirs, ours bsonval.Value, d *doubtfulKey) bsonval.Value {
 	if d == nil && m.same(before, ours) {
 		return theirs
@@ -61,8 +60,8 @@ func (m *merger) merge(before, theirs, ours bsonval.Value, d *doubtfulKey) bsonv
 	return ours
 }
 
-// clashes reports whether a key that this request changed was changed by others as well, to
-// another value than this request may have stored itself. Lists that can be merged do not clash.
+// clashes reports whether others have changed a key that this request changed, to a value that
+// this request has not sent itself. Lists that can be merged do not clash.
 func (m *merger) clashes(before, theirs, ours bsonval.Value, d *doubtfulKey) bool {
 	if m.same(before, theirs) || d == nil && m.same(before, ours) || d.sent(func(v bsonval.Value) bool { return m.same(theirs, v) }) {
 		return false
@@ -71,9 +70,9 @@ func (m *merger) clashes(before, theirs, ours bsonval.Value, d *doubtfulKey) boo
 	return !merged
 }
 
-// mergeLists applies to the list theirs what this request has done to the list: elements that
-// it took out are taken out, and elements that it appended come last. ok is false if one
-// of the values is no list, or this request changed the list in another way.
+// mergeLists applies this request's edits to the list theirs: it removes the elements that this
+// request removed, and appends those that it appended. ok is false if one of the values is not
+// a list, or if this request changed the list in another way.
 func (m *merger) mergeLists(before, theirs, ours bsonval.Value) (_ bsonval.Value, ok bool) {
 	was, okBefore := listOf(before)
 	merged, okTheirs := listOf(theirs)
@@ -98,8 +97,8 @@ func (m *merger) mergeLists(before, theirs, ours bsonval.Value) (_ bsonval.Value
 	return bsonval.List(merged), true
 }
 
-// edits reports whether a value is a list that was edited, so that the edit can be
-// applied to another version of the list.
+// edits reports whether a value is a list whose edit can be applied to another version of the
+// list.
 func (m *merger) edits(before, ours bsonval.Value) bool {
 	was, okBefore := listOf(before)
 	is, okOurs := listOf(ours)
@@ -110,7 +109,7 @@ func (m *merger) edits(before, ours bsonval.Value) bool {
 	return ok
 }
 
-// edit returns the elements that were taken out of a list, and those that were appended. ok
+// edit returns the elements that were removed from a list, and those that were appended. ok
 // is false if the list was changed in another way.
 func (m *merger) edit(before, after []bsonval.Value) (taken, appended []bsonval.Value, ok bool) {
 	kept := 0
@@ -130,9 +129,9 @@ func (m *merger) find(list []bsonval.Value, v bsonval.Value) int {
 	return slices.IndexFunc(list, func(w bsonval.Value) bool { return m.codec.Same(v, w) })
 }
 
-// origin returns the session's value that theirs was made of by others: before, or one that this
-// request has sent without a response, if that was stored. Of lists it is the one with the most
-// elements that theirs begins with.
+// origin returns the session's value that others changed to theirs: before, or a value that this
+// request has sent without a response, if it was stored. For lists, it is the longest of these
+// that theirs begins with.
 func (m *merger) origin(before, theirs bsonval.Value, d *doubtfulKey) bsonval.Value {
 	if d == nil {
 		return before
@@ -149,7 +148,7 @@ func (m *merger) origin(before, theirs bsonval.Value, d *doubtfulKey) bsonval.Va
 	return before
 }
 
-// begins returns the number of the elements of a list that another list begins with, or -1.
+// begins returns the length of the list start if the list v begins with it, and -1 otherwise.
 func (m *merger) begins(v, start bsonval.Value) int {
 	list, isList := listOf(v)
 	first, ok := listOf(start)
@@ -159,7 +158,7 @@ func (m *merger) begins(v, start bsonval.Value) int {
 	return len(first)
 }
 
-// listOf returns the elements of a list. No value is an empty list.
+// listOf returns the elements of a list. An absent value is an empty list.
 func listOf(v bsonval.Value) ([]bsonval.Value, bool) {
 	if v.IsZero() {
 		return nil, true
@@ -195,7 +194,7 @@ func (m *merger) editsLists(p *plan) bool {
 	return false
 }
 
-// valueOf returns the value of a key, or no value.
+// valueOf returns the value of a key, or a zero value.
 func valueOf(fields []field, key any) bsonval.Value {
 	if i := slices.IndexFunc(fields, func(f field) bool { return f.key == key }); i >= 0 {
 		return fields[i].value
@@ -218,7 +217,7 @@ func (m *merger) conflict(p *plan, theirs *record) error {
 }
 
 // rebase returns the plan's change for a document that others have changed to theirs, the
-// fields that this session has then, and those that differ from the session's values.
+// resulting fields of this session, and those that differ from the session's values.
 func (m *merger) rebase(p *plan, theirs *record) (ch change, fields, merged []field) {
 	ch.unset = slices.Clone(p.change.unset)
 	for _, key := range p.changedKeys() {
@@ -238,8 +237,8 @@ func (m *merger) rebase(p *plan, theirs *record) (ch change, fields, merged []fi
 	return ch, ch.apply(p.next.fields), merged
 }
 
-// mergeAll returns the plan's fields with everything that others have changed, and the fields
-// that differ from the session's values.
+// mergeAll returns the plan's fields with all changes of others, and the fields that differ from
+// the session's values.
 func (m *merger) mergeAll(p *plan, theirs *record) (fields, merged []field) {
 	before, ours, now := p.base.index(), p.next.index(), theirs.index()
 	done := map[any]bool{}
@@ -273,7 +272,8 @@ func (p *plan) nameOf(key any) string {
 	return ""
 }
 
-// add returns the doubts after the plan's update was sent as well.
+// add returns the doubts including those of p, the plan that was sent. made is the same plan
+// before it was rebased.
 func (d doubts) add(made, p *plan) doubts {
 	sum := doubts{
 		keys:  slices.Clone(d.keys),
@@ -356,7 +356,7 @@ func (c *valueCodec) diff(rec *record, values map[any]any, doubts doubts, maxSiz
 	return ch, ch.apply(rec.fields), nil
 }
 
-// apply returns the fields after the change. It leaves the given ones as they are.
+// apply returns the fields after the change. It does not modify its argument.
 func (c *change) apply(fields []field) []field {
 	changed := make([]field, 0, len(fields)+len(c.set))
 	changed = append(changed, c.set...)
@@ -378,10 +378,10 @@ type result struct {
 	plan      *plan  // as it was carried out
 	id        string // of the session
 	merged    []mergedValue
-	undecided error // the reason why a renewal is
+	undecided error // the error of an undecided renewal
 }
 
-// mergedValue is a value that came in from another request, or its removal.
+// mergedValue is a value that another request has set or removed.
 type mergedValue struct {
 	key, value any
 	removed    bool

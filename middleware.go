@@ -29,7 +29,7 @@ const retryAfter = "5"
 // Loading. If the session cannot be loaded, the handler is not called. The response is a short
 // text with the status of [StatusCode], and a Retry-After header if MongoDB is unavailable;
 // [Config.OnError] can send another. A cookie that fails verification is not an error: the
-// handler gets a new session. The route of the logout can be left out of the middleware. It
+// handler gets a new session. The logout route can be excluded from the middleware. It
 // then works while MongoDB is unavailable, and for sessions that are [ErrCorrupt].
 //
 // Saving. The session is saved once, before the first byte of the response is sent, or when the
@@ -53,10 +53,10 @@ const retryAfter = "5"
 // Streaming. Informational responses, except for 101, are passed on without a save.
 // The [http.ResponseWriter] implements [http.Flusher] and [http.Hijacker] where the server's
 // does, and works with [http.ResponseController]. A hijacked connection is saved before it is
-// handed over, and not again. Its cookie is in the ResponseWriter's header; what writes its own
-// 101 response has to send that header, as in gorilla's upgrader.Upgrade(w, r, w.Header()).
+// handed over, and not again. Its cookie is in the ResponseWriter's header. A handler that writes
+// its own 101 response has to send that header, as in gorilla's upgrader.Upgrade(w, r, w.Header()).
 //
-// Several middlewares of different names can follow each other. Two of one name save once.
+// Middlewares of different names can be chained. Two of the same name save once.
 //
 // The save reads the session when the first byte is written or the handler returns. Other
 // goroutines must have stopped using the session by then. [http.TimeoutHandler] responds while
@@ -76,13 +76,13 @@ func (s *Store) Middleware(name string) func(http.Handler) http.Handler {
 				if err != nil {
 					restoreHeader(w.Header(), original)
 					s.respondError(w, r, err)
-					// The handler may go on for long, or panic for the errors of its writes.
+					// The handler may keep running, or panic because of the errors of its writes.
 					_ = http.NewResponseController(w).Flush()
 				}
 				return err
 			}}
 			next.ServeHTTP(rw.like(w), r)
-			_ = rw.start() // the response has been replaced if that fails
+			_ = rw.start() // on an error, the response was replaced
 		})
 	}
 }
@@ -124,13 +124,13 @@ func Value[T any](session *sessions.Session, key any) (T, bool) {
 }
 
 // isInvalidCookie reports whether an error of Get says only that the request's cookie fails
-// verification. An error of the configuration, such as absent Codecs, is none of these.
+// verification. A configuration error, such as missing Codecs, is not one.
 func isInvalidCookie(err error) bool {
 	var cookie securecookie.Error
 	return errors.As(err, &cookie) && !cookie.IsUsage() && !cookie.IsInternal()
 }
 
-// saveOnce is the save of the middleware. It returns an error if the response must not be sent.
+// saveOnce saves the session for the middleware. On an error, the response must not be sent.
 func (s *Store) saveOnce(w http.ResponseWriter, r *http.Request, session *sessions.Session) error {
 	untouched := session.IsNew && session.ID == "" && len(session.Values) == 0 && (session.Options == nil || session.Options.MaxAge >= 0)
 	if untouched || s.isSettled(session) {
@@ -159,9 +159,8 @@ func (s *Store) saveOnce(w http.ResponseWriter, r *http.Request, session *sessio
 	}
 }
 
-// isSettled reports whether the application has ended the session itself, or its last Save or
-// Renew has failed, so that it knows the error. A logout after such a failure is still to be
-// carried out.
+// isSettled reports whether the application has ended the session itself, or has the error of a
+// failed last Save or Renew. A logout after such a failure is still carried out.
 func (s *Store) isSettled(session *sessions.Session) bool {
 	st := s.states.of(session)
 	st.mu.Lock()
@@ -181,8 +180,8 @@ func (s *Store) isChanged(session *sessions.Session) bool {
 	return err != nil || !change.empty()
 }
 
-// restoreHeader removes what a handler has put into the header. Set-Cookie stays: a cookie of
-// this session is there only if its ID is stored, and others are not the middleware's.
+// restoreHeader removes a handler's changes of the header. Set-Cookie stays: a cookie of
+// this session is set only if its ID is stored, and other cookies do not belong to the middleware.
 func restoreHeader(header, original http.Header) {
 	maps.DeleteFunc(header, func(name string, _ []string) bool { return name != "Set-Cookie" })
 	for name, values := range original {
@@ -192,8 +191,8 @@ func restoreHeader(header, original http.Header) {
 	}
 }
 
-// respondError sends the response to an error of the store: that of Config.OnError, or if that
-// writes nothing, the default one.
+// respondError sends the response for an error of the store: that of Config.OnError, or the
+// default one if that writes nothing.
 func (s *Store) respondError(w http.ResponseWriter, r *http.Request, err error) {
 	if s.cfg.OnError != nil {
 		rw := &responseWriter{ResponseWriter: w, begin: func() error { return nil }}
@@ -219,7 +218,7 @@ func (s *Store) respondError(w http.ResponseWriter, r *http.Request, err error) 
 	_, _ = io.WriteString(w, text)
 }
 
-// responseWriter calls begin once, before anything of the response is sent. If that fails, it
+// responseWriter calls begin once, before any part of the response is sent. If begin fails, it
 // discards the response.
 type responseWriter struct {
 	http.ResponseWriter
@@ -287,7 +286,7 @@ func (w *responseWriter) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
 
-// like returns the writer with those of Flush and Hijack that the original has. Handlers look
+// like returns the writer with the methods Flush and Hijack that the original has. Handlers check
 // for them with type assertions.
 func (w *responseWriter) like(original http.ResponseWriter) http.ResponseWriter {
 	switch flushes, hijacks := has[http.Flusher](original), has[http.Hijacker](original); {

@@ -16,15 +16,15 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// This file takes sessions over from Config.MigrateFrom. The ID of such a session is derived
-// from the old store's cookie. So a visitor's concurrent first requests make one session, and
+// This file migrates sessions from Config.MigrateFrom. The ID of such a session is derived
+// from the old store's cookie. So a visitor's concurrent first requests create one session, and
 // a tombstone under that ID keeps the cookie from being used again after a logout.
 
 // oldCookieLife is how long the old store's cookie can be valid if its MaxAge is not known.
 const oldCookieLife = 30 * 24 * time.Hour
 
-// migrate makes the session the one that the old store has for the request, or that was
-// made of it before. errCookie is returned if there is none.
+// migrate loads the old store's session for the request into session, or the session that was
+// migrated from it before. It returns errCookie if there is none.
 func (s *Store) migrate(r *http.Request, session *sessions.Session, st *state, errCookie error) error {
 	contents := contentsOf(r, session.Name())
 	ended := 0
@@ -66,9 +66,9 @@ func (s *Store) migrate(r *http.Request, session *sessions.Session, st *state, e
 	return errCookie
 }
 
-// findMigrated returns the ID that is derived from a cookie's content, and the document that it
-// leads to. Under the ID of an older signing key, a session may have been stored, or ended,
-// before the newest one came. The error is that of read, or ErrGone if a logout is pending.
+// findMigrated returns the ID that is derived from a cookie's content, and its document. A
+// session may have been stored, or ended, under the ID derived from an older signing key,
+// before the newest key was added. The error is that of read, or ErrGone if a logout is pending.
 func (s *Store) findMigrated(ctx context.Context, name, content string) (id string, f found, err error) {
 	for _, secret := range s.deriving {
 		id = derivedID(secret, name, content)
@@ -83,8 +83,8 @@ func (s *Store) findMigrated(ctx context.Context, name, content string) (id stri
 	return derivedID(s.deriving[0], name, content), found{}, err
 }
 
-// contentsOf returns the contents of the request's cookies of the name. None of them has
-// led to a live session here. One that this store's keys verify may still be the old store's.
+// contentsOf returns the contents of the request's cookies of the name. None of them belongs
+// to a live session here. One that this store's keys verify may still be the old store's.
 func contentsOf(r *http.Request, name string) (contents []string) {
 	for _, cookie := range r.CookiesNamed(name) {
 		if !slices.Contains(contents, cookie.Value) && len(contents) < maxLookups {
@@ -94,8 +94,9 @@ func contentsOf(r *http.Request, name string) (contents []string) {
 	return contents
 }
 
-// withoutCookies returns a request for the old store, without some cookies of the name. It has no context: gorilla's registry in there holds the session, and a state
-// that refers to its session is never dropped.
+// withoutCookies returns a request for the old store, without some cookies of the name. It has
+// no context: gorilla's registry in the context holds the session, and a state that refers to
+// its session is never dropped.
 func withoutCookies(r *http.Request, name string, contents []string) *http.Request {
 	bare := &http.Request{Method: r.Method, URL: r.URL, Proto: r.Proto, Header: r.Header.Clone(), Host: r.Host, RemoteAddr: r.RemoteAddr}
 	bare.Header.Del("Cookie")
@@ -107,8 +108,8 @@ func withoutCookies(r *http.Request, name string, contents []string) *http.Reque
 	return bare
 }
 
-// takeOver gives the session the values of the old store's session. It reports whether there
-// is one, or may be one.
+// takeOver copies the values of the old store's session to session. It reports whether that
+// session exists or may exist.
 func (s *Store) takeOver(r *http.Request, session *sessions.Session, st *state, o *origin) (known bool, _ error) {
 	var old *sessions.Session
 	err := s.askOld(r.Context(), o.request, func(r *http.Request) (err error) {
@@ -121,8 +122,8 @@ func (s *Store) takeOver(r *http.Request, session *sessions.Session, st *state, 
 	case err == nil, errors.As(err, &notCookie), errors.Is(err, fs.ErrNotExist), errors.Is(err, mongo.ErrNoDocuments):
 		return false, nil
 	default:
-		// The session may exist: an outage of the old store logs nobody out, and a logout
-		// still ends the session.
+		// The session may exist: an outage of the old store must not log the user out, and a
+		// logout still ends the session.
 		st.origin = o
 		st.err = fmt.Errorf("mongostore: load session to migrate: %w: %w", ErrUnavailable, redactedOld(err))
 		return true, st.err
@@ -174,8 +175,8 @@ func (s *Store) askOld(ctx context.Context, r *http.Request, call func(*http.Req
 	}
 }
 
-// removeOld removes a session that was taken over from the old store, and passes on the
-// cookie with which that expires its own, unless it would expire ours, which has the options.
+// removeOld removes a migrated session from the old store. It copies the old store's expiring
+// cookie to the response, unless that would expire this store's cookie, which has the options ours.
 func (s *Store) removeOld(ctx context.Context, w http.ResponseWriter, st *state, ours sessions.Options) error {
 	o := st.origin
 	if o == nil || o.session == nil {
@@ -217,7 +218,7 @@ func sameDomain(a, b string) bool {
 	return strings.EqualFold(strings.TrimPrefix(a, "."), strings.TrimPrefix(b, "."))
 }
 
-// headerOnly is a response of which only the header is kept.
+// headerOnly is a response that keeps only the header.
 type headerOnly struct{ header http.Header }
 
 func (h headerOnly) Header() http.Header { return h.header }

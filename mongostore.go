@@ -33,11 +33,11 @@ type Store struct {
 
 	coll      *mongo.Collection
 	client    *mongo.Client // disconnected by Close; nil if it is the application's
-	cfg       Config        // with defaults; Client, URI and the like are spent
+	cfg       Config        // with defaults; Client, URI and the like are no longer used
 	codec     *valueCodec
 	merger    merger
 	lifetimes lifetimes
-	deriving  [][]byte // the secrets of derived IDs, of the newest signing key first
+	deriving  [][]byte // the secrets of derived IDs, that of the newest signing key first
 
 	states   states
 	removals removals
@@ -54,15 +54,15 @@ var _ sessions.Store = (*Store)(nil)
 // The key pairs are those of [sessions.NewCookieStore]. The first key of a pair signs; 32 or
 // 64 bytes are recommended, and less is a warning. The second one encrypts, with 16, 24 or 32
 // bytes; it may be nil, and omitted in the last pair. The first pair is used for new cookies,
-// all are accepted. To replace a pair and log nobody out, add the new one behind the old one
-// in all processes, then move it to the front. Remove the old one when its cookies have expired.
+// all are accepted. To replace a pair without logging users out, add the new one after the old
+// one in all processes, then move it to the front. Remove the old one when its cookies have expired.
 //
 // The collection's write concern is respected. It should be "majority", the default since
 // MongoDB 5.0; with an unacknowledged one (w: 0) every save fails. Reads go to the primary,
 // whatever the collection prefers. The client remains the application's.
 //
 // New fails on a nil collection, a name that MongoDB does not allow, no keys, an empty key, and
-// an encryption key of a length that AES does not have.
+// an encryption key whose length is invalid for AES.
 func New(coll *mongo.Collection, keyPairs ...[]byte) (*Store, error) {
 	var store *Store
 	err := errors.New("collection is nil")
@@ -78,7 +78,7 @@ func New(coll *mongo.Collection, keyPairs ...[]byte) (*Store, error) {
 	return store, nil
 }
 
-// Open returns a store as [Config] says. It connects, unless Config.Client is set, pings the
+// Open returns a store configured by [Config]. It connects, unless Config.Client is set, pings the
 // server and creates the indexes. An index that cannot be created is logged as a warning. The
 // keys are those of [New].
 //
@@ -173,8 +173,8 @@ func newStore(coll *mongo.Collection, cfg Config, keyPairs [][]byte) (*Store, er
 	return s, nil
 }
 
-// collectionOptions returns what a store needs of its collection, whatever the client prefers:
-// a secondary may not know of a logout yet, and the client's encoders may change an owner.
+// collectionOptions returns the options that override the client's: a secondary may not have
+// a logout yet, and the client's encoders may change an owner.
 func collectionOptions() *options.CollectionOptionsBuilder {
 	return options.Collection().
 		SetReadPreference(readpref.Primary()).
@@ -191,8 +191,8 @@ func (s *Store) MaxAge(age int) {
 	s.Options = &o
 }
 
-// Ping returns nil if the primary server responds, and else [ErrUnavailable]. It is for health
-// checks.
+// Ping returns nil if the primary server responds, and [ErrUnavailable] otherwise. It is for
+// health checks.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.ping(ctx); err != nil {
 		return fmt.Errorf("mongostore: ping: %w", err)
@@ -200,10 +200,10 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the store's background work, if there is any, tries once more to delete what a
-// logout could not, and disconnects the client if [Open] created it. It waits as long as ctx
+// Close ends the store's background work, retries failed deletions once, and disconnects the
+// client if [Open] created it. It waits as long as ctx
 // allows. A second call returns nil. Call it after the last request. A store that is not
-// closed leaks nothing but a client that Open created.
+// closed leaks only a client that Open created.
 func (s *Store) Close(ctx context.Context) error {
 	first, err := s.tasks.close(ctx)
 	if first && s.client != nil {

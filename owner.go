@@ -34,14 +34,12 @@ type Info struct {
 	Details   map[string]string // from [Config.Describe]; nil if there are none
 }
 
-// Is reports whether the session is the one that i describes, as to mark "this device" in a
-// list.
+// Is reports whether i describes the session, for example to mark "this device" in a list.
 func (i Info) Is(session *sessions.Session) bool {
 	return session != nil && session.ID != "" && i.Key == hashID(session.ID)
 }
 
-// Key returns what [Info].Key and [Event].Key are for a session that this store has loaded or
-// saved. It fails for a session that is not stored.
+// Key returns the [Info].Key and [Event].Key of a session that this store has loaded or saved. It fails for a session that is not stored.
 func (s *Store) Key(session *sessions.Session) (string, error) {
 	key, err := s.keyOf(session)
 	if err != nil {
@@ -63,8 +61,8 @@ func (s *Store) keyOf(session *sessions.Session) (string, error) {
 	return st.record.hash, nil
 }
 
-// ownerOf returns the owner that a session's values name. A store without an OwnerKey leaves
-// it as it is.
+// ownerOf returns the owner that a session's values name. A store without an OwnerKey does not
+// change it.
 func (s *Store) ownerOf(values map[any]any, before bsonval.Value) (bsonval.Value, error) {
 	if s.cfg.OwnerKey == "" {
 		return before, nil
@@ -76,7 +74,7 @@ func (s *Store) ownerOf(values map[any]any, before bsonval.Value) (bsonval.Value
 	return owner, nil
 }
 
-// ownersSessions returns the filter for the sessions of an owner, except some.
+// ownersSessions returns the filter for the sessions of an owner, without the exceptions.
 func (s *Store) ownersSessions(owner any, except ...string) (bson.Raw, error) {
 	if s.cfg.OwnerKey == "" {
 		return nil, errNoOwnerKey
@@ -101,12 +99,12 @@ func (s *Store) ownersSessions(owner any, except ...string) (bson.Raw, error) {
 	return b.Document(), nil
 }
 
-// Sessions iterates over the live sessions of an owner, the one seen last first. They are
-// fetched while the loop runs, without their values. A damaged one is left out, with a
+// Sessions iterates over the live sessions of an owner, most recently seen first. They are
+// fetched while the loop runs, without their values. A damaged one is skipped and logged as a
 // warning. An error comes with a zero Info and ends the iteration: [ErrUnavailable], no
-// [Config.OwnerKey], or an owner of a type that cannot be one.
+// [Config.OwnerKey], or an owner of an unsupported type.
 //
-// An owner is what Values hold under [Config.OwnerKey]: a bson.ObjectID, or a string, an
+// An owner is the value in Values under [Config.OwnerKey]: a bson.ObjectID, or a string, an
 // integer, bytes or an array of bytes, or of a type derived from these. MongoDB compares
 // numbers by value, so int 1 and int64 1 are one owner. The string "1" is another.
 func (s *Store) Sessions(ctx context.Context, owner any) iter.Seq2[Info, error] {
@@ -123,7 +121,7 @@ func (s *Store) Sessions(ctx context.Context, owner any) iter.Seq2[Info, error] 
 }
 
 // All iterates over all live sessions of the collection, of every name and owner, in no
-// order, as [Store.Sessions] does. The server reads the whole collection.
+// particular order. Otherwise it is like [Store.Sessions]. The server reads the whole collection.
 func (s *Store) All(ctx context.Context) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		err := s.eachSession(ctx, liveSessions(now()), func(info Info) bool { return yield(info, nil) })
@@ -187,9 +185,9 @@ func (s *Store) Revoke(ctx context.Context, key string) error {
 }
 
 // RevokeAll ends all sessions of an owner (see [Store.Sessions]) except those given, and
-// returns how many it has ended; on an error, how many by then. The exceptions are sessions
-// that this store has loaded or saved. Another one is an error, before anything is ended;
-// so are nil, an owner of a type that cannot be one, and no [Config.OwnerKey]. If the database
+// returns how many it has ended, also on an error. The exceptions must be sessions that this
+// store has loaded or saved. Any other exception, nil, an owner of an unsupported type, and a
+// missing [Config.OwnerKey] are errors; then no session is ended. If the database
 // fails, the error is [ErrUnavailable], and RevokeAll can be called again.
 func (s *Store) RevokeAll(ctx context.Context, owner any, except ...*sessions.Session) (int64, error) {
 	n, err := s.revokeAll(ctx, owner, except)
@@ -223,8 +221,8 @@ func (s *Store) revokeAll(ctx context.Context, owner any, except []*sessions.Ses
 		if err != nil {
 			return total, err
 		}
-		// What is left was migrated, or a renewal has stored it behind the deletion, which
-		// is not atomic.
+		// The remaining sessions were migrated, or a renewal has stored them during the
+		// deletion, which is not atomic.
 		var left []string
 		err = s.eachDocument(ctx, filter, func(doc bson.Raw) bool {
 			if m, _, err := parseMeta(doc, ""); err == nil {
@@ -245,8 +243,8 @@ func (s *Store) revokeAll(ctx context.Context, owner any, except []*sessions.Ses
 	return total, fmt.Errorf("%w: %w", ErrUnavailable, errContended)
 }
 
-// settleException completes a renewal of the session that was left undecided. It would end with
-// the old session otherwise.
+// settleException completes an undecided renewal of the session. Otherwise the session would end
+// with the old one.
 func (s *Store) settleException(ctx context.Context, session *sessions.Session) error {
 	st := s.states.of(session)
 	st.mu.Lock()
@@ -254,7 +252,7 @@ func (s *Store) settleException(ctx context.Context, session *sessions.Session) 
 	return s.settle(ctx, session, st)
 }
 
-// deletable returns the filter for those documents that a deletion ends, and that need no
+// deletable returns the filter for those documents that can be deleted because they need no
 // tombstone.
 func deletable(filter bson.Raw) bson.Raw {
 	b := bsonval.NewBuilder(len(filter) + 32)
@@ -266,7 +264,7 @@ func deletable(filter bson.Raw) bson.Raw {
 	return b.Document()
 }
 
-// Count returns how many sessions are alive, of all names and owners, or [ErrUnavailable].
+// Count returns the number of live sessions of all names and owners, or [ErrUnavailable].
 // The server reads all of them.
 func (s *Store) Count(ctx context.Context) (int64, error) {
 	n, err := s.countDocuments(ctx, liveSessions(now()))
@@ -279,8 +277,8 @@ func (s *Store) Count(ctx context.Context) (int64, error) {
 // maxDetails bounds what Config.Describe adds to a document, in bytes.
 const maxDetails = 4 << 10
 
-// encodeDetails returns the BSON value of what Config.Describe returned: zero if that is
-// nothing. What exceeds maxDetails is cut, key by key.
+// encodeDetails returns the BSON value of the details, or zero if they are empty. It truncates
+// them to maxDetails, key by key.
 func encodeDetails(details map[string]string) bsonval.Value {
 	if len(details) == 0 {
 		return bsonval.Value{}
@@ -289,7 +287,7 @@ func encodeDetails(details map[string]string) bsonval.Value {
 	left := maxDetails - 5
 	cut := make(map[string]any, len(details))
 	for _, key := range slices.Sorted(maps.Keys(details)) {
-		// They come from the request and may contain anything.
+		// They come from the request and may not be valid UTF-8.
 		name, text := strings.ToValidUTF8(key, "\uFFFD"), strings.ToValidUTF8(details[key], "\uFFFD")
 		room := left - overhead - 3*len(name) // a key's name is escaped
 		if room < 0 {
@@ -330,8 +328,8 @@ func decodeDetails(v bsonval.Value) (map[string]string, error) {
 }
 
 // encodeOwner returns the BSON value of an owner: a string, an integer, an ObjectID or
-// binary, whatever Go type it has. nil, the empty string and no bytes are no owner, and a
-// zero value.
+// binary, whatever Go type it has. It returns a zero value for nil, the empty string and empty
+// bytes, which mean no owner.
 func encodeOwner(owner any) (bsonval.Value, error) {
 	if id, ok := owner.(bson.ObjectID); ok {
 		return bsonval.ObjectID(id), nil
@@ -356,7 +354,7 @@ func encodeOwner(owner any) (bsonval.Value, error) {
 			return bsonval.Int(int64(u)), nil
 		}
 		return bsonval.Value{}, errors.New("an integer above 63 bits cannot be an owner")
-	case (v.Kind() == reflect.Array || v.Kind() == reflect.Slice) && v.Type().Elem().Kind() == reflect.Uint8: // a UUID, say
+	case (v.Kind() == reflect.Array || v.Kind() == reflect.Slice) && v.Type().Elem().Kind() == reflect.Uint8: // for example a UUID
 		if v.Len() == 0 {
 			return bsonval.Value{}, nil
 		}
@@ -369,8 +367,8 @@ func encodeOwner(owner any) (bsonval.Value, error) {
 	return bsonval.Value{}, fmt.Errorf("a %T cannot be an owner: want a string, an integer, an ObjectID or bytes", owner)
 }
 
-// describe returns what Config.Describe says of the request, or nil if that is not needed. It
-// holds no lock while it asks the application.
+// describe returns the encoded result of Config.Describe, or nil if it is not needed. It holds
+// no lock during the call.
 func (s *Store) describe(r *http.Request, session *sessions.Session, st *state, in intent) *bsonval.Value {
 	if s.cfg.Describe == nil {
 		return nil
@@ -386,9 +384,9 @@ func (s *Store) describe(r *http.Request, session *sessions.Session, st *state, 
 	return &details
 }
 
-// lateOwner reports whether the owner is that of values which this request has not
-// changed, as in a session that was stored before there was an OwnerKey. Another request may
-// have changed them since.
+// lateOwner reports whether the plan sets the owner from a value that this request has not
+// changed, as in a session that was stored before OwnerKey was set. Another request may have
+// changed the value since.
 func (s *Store) lateOwner(p *plan) bool {
 	isOwner := func(f field) bool { return f.key == any(s.cfg.OwnerKey) }
 	return p.newOwner && !slices.ContainsFunc(p.change.set, isOwner) &&

@@ -19,12 +19,12 @@ const (
 	longestRetry = 30 * time.Second
 )
 
-// maxDiscarded bounds the list of deletions that nothing but disk space depends on.
+// maxDiscarded bounds the list of deletions that only free disk space.
 const maxDiscarded = 1000
 
 // Remove ends a session. It returns nil if the session has already ended or was never
-// stored. If the database fails, the error is [ErrUnavailable], the session may live on, and
-// Remove can be called again. The browser keeps its cookie, which is worth nothing.
+// stored. If the database fails, the error is [ErrUnavailable], the session may still be
+// valid, and Remove can be called again. The browser keeps its cookie, which is no longer valid.
 func (s *Store) Remove(ctx context.Context, session *sessions.Session) error {
 	if session == nil {
 		return errors.New("mongostore: remove session: session is nil")
@@ -49,7 +49,7 @@ func (s *Store) remove(ctx context.Context, session *sessions.Session, st *state
 	return nil
 }
 
-// logout is Save with a negative MaxAge. An error of the database is a warning.
+// logout is Save with a negative MaxAge. A database error is logged as a warning.
 func (s *Store) logout(ctx context.Context, w http.ResponseWriter, session *sessions.Session, st *state, o *sessions.Options) error {
 	ctx = context.WithoutCancel(ctx) // a user who has disconnected has still logged out
 	endings := st.endings(session)
@@ -79,7 +79,7 @@ func (s *Store) logout(ctx context.Context, w http.ResponseWriter, session *sess
 	return nil
 }
 
-// ending is a session that is to be ended.
+// ending is a session to end.
 type ending struct {
 	hash  string
 	grave *meta // the tombstone to leave; nil for a deletion
@@ -113,7 +113,7 @@ func (st *state) endings(session *sessions.Session) (endings []ending) {
 	return endings
 }
 
-// end records that the session has ended itself.
+// end records that the application has ended the session.
 func (st *state) end() {
 	st.ended = true
 	_ = st.gone()
@@ -150,7 +150,7 @@ func (s *Store) endAll(ctx context.Context, endings []ending) error {
 	return err
 }
 
-// end ends the session of a hash, and those that it was renewed to: an ordinary one by
+// end ends the session of a hash, and those that it was renewed to. In the common case this is
 // one deletion.
 func (s *Store) end(ctx context.Context, e ending) error {
 	for attempts, renewals := 0, 0; attempts < maxAttempts && renewals < maxRenewals; attempts++ {
@@ -208,7 +208,7 @@ func (s *Store) insertTombstone(ctx context.Context, grave *meta) (bool, error) 
 	return err == nil, err
 }
 
-// retry ends a session in the background, trying as often as it takes. It reports whether
+// retry ends a session in the background, and retries until it succeeds. It reports whether
 // the store is open.
 func (s *Store) retry(ctx context.Context, e ending) bool {
 	if !s.removals.add(e) || s.tasks.start(ctx, s.retryRemovals) {
@@ -218,15 +218,15 @@ func (s *Store) retry(ctx context.Context, e ending) bool {
 	return false
 }
 
-// abandon deletes a document whose ID nobody has been told.
+// abandon deletes a document whose ID was never sent.
 func (s *Store) abandon(ctx context.Context, hash string) {
 	if s.end(ctx, ending{hash: hash}) != nil {
 		s.discard(ctx, hash)
 	}
 }
 
-// discard is abandon in the background. If too many
-// deletions are pending, the document is left to expire.
+// discard is abandon in the background. If too many deletions are pending, the document is
+// left to expire.
 func (s *Store) discard(ctx context.Context, hash string) {
 	if s.removals.count() < maxDiscarded {
 		s.retry(ctx, ending{hash: hash})
@@ -241,13 +241,13 @@ func (s *Store) retryRemovals(ctx context.Context) {
 			return
 		}
 		err := s.end(ctx, e)
-		if err == nil || errors.Is(err, errUnacknowledged) { // the latter was sent, and repeating it tells nothing new
+		if err == nil || errors.Is(err, errUnacknowledged) { // the latter was sent, and its result stays unknown
 			s.removals.done(e)
 			wait = firstRetry
 			continue
 		}
 		if errors.Is(err, mongo.ErrClientDisconnected) {
-			// The application has disconnected it, and may never call Close.
+			// The application has disconnected the client, and may never call Close.
 			s.finishRemovals(context.WithoutCancel(ctx))
 			return
 		}
@@ -261,7 +261,7 @@ func (s *Store) retryRemovals(ctx context.Context) {
 	}
 }
 
-// finishRemovals is a last attempt, while Close waits or when the client is disconnected.
+// finishRemovals makes a last attempt, while Close waits or when the client is disconnected.
 func (s *Store) finishRemovals(ctx context.Context) {
 	for {
 		e, ok := s.removals.next()

@@ -10,22 +10,21 @@ import (
 )
 
 // Renew saves the session under a fresh ID and ends the old ID. Call it whenever the
-// visitor gains rights, above all at a login (OWASP ASVS 7.2.4): an ID that somebody planted
-// or learned before is worth nothing then. The creation time, and with it the absolute
-// timeout, stay. A new session is saved as by [Store.Save].
+// user's privileges change, above all at a login (OWASP ASVS 7.2.4): an ID that was planted or
+// stolen before becomes invalid. The creation time, and with it the absolute timeout, stay. A new session is saved as by [Store.Save].
 //
 // When Renew returns nil, the old ID no longer works in any process. Requests that
 // were sent with it before can neither bring the session back nor replace its cookie (see
-// [Store.New]). What they have changed is merged, and appears in Values, unless the renewal
-// changes the session's owner. (To change the user altogether, end the session and begin a
-// new one: this one keeps its age.)
+// [Store.New]). Their changes are merged, and appear in Values, unless the renewal changes the
+// session's owner. (To switch to another user, end the session and create a new one: Renew
+// keeps the creation time.)
 //
 // If the session has ended meanwhile, the error is [ErrGone]. Of two concurrent renewals the
 // later gets ErrGone, unless [Config.OwnerKey] is set and both set the same owner, as when a
 // login form is sent twice: then both requests get a session.
 //
 // The other errors are those of Save, and the session continues under the old ID. The
-// exception is an [ErrUnavailable] where the database did not say whether it has ended the
+// exception is an [ErrUnavailable] if the database did not report whether it has ended the
 // old ID. Then Renew sets the new cookie although it returns the error: the user is logged
 // in, and the next request with the new cookie ends the old ID.
 func (s *Store) Renew(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
@@ -36,19 +35,19 @@ func (s *Store) Renew(r *http.Request, w http.ResponseWriter, session *sessions.
 // under the old hash is to become a tombstone.
 type renewal struct {
 	s       *Store
-	plan    *plan // as it was made
+	plan    *plan // the original
 	current *plan // with the changes of others
 	old     string
 	grave   meta
-	missing bool // there is no document under the old hash: the session is the old store's
+	missing bool // there is no document under the old hash: the session is in the old store
 }
 
 // renew saves a session under another ID. MongoDB cannot change an _id, and a standalone
 // server has no transactions, so there are two commands. The first inserts the new
-// document. The second turns the old one into a tombstone if it is as it was read. That
-// decides: of two renewals, or of a logout and a renewal, only one finds it so. If others
-// have changed the old document before, their changes are merged into the new one,
-// and the second command is repeated.
+// document. The second turns the old one into a tombstone if it has not changed since it was
+// read. This command decides: of two renewals, or of a logout and a renewal, only one succeeds.
+// If others have changed the old document, their changes are merged into the new one, and the
+// second command is repeated.
 func (s *Store) renew(ctx context.Context, p *plan) (*result, error) {
 	rn := &renewal{s: s, plan: p, current: p, old: p.base.hash, missing: p.origin != nil}
 	old := p.base.meta
@@ -70,7 +69,7 @@ func (s *Store) renew(ctx context.Context, p *plan) (*result, error) {
 	}
 	undecided, err := rn.decide(ctx)
 	if err == nil && s.removals.pending(rn.old) {
-		err = ErrGone // a logout meanwhile, whose deletion has failed so far
+		err = ErrGone // a concurrent logout, whose deletion has failed so far
 	}
 	if err != nil {
 		s.abandon(ctx, p.next.hash)
@@ -83,7 +82,7 @@ func (s *Store) renew(ctx context.Context, p *plan) (*result, error) {
 	return res, err
 }
 
-// decide ends the old ID. It returns undecided if the database does not say whether it
+// decide ends the old ID. undecided is the error if the database does not report whether it
 // has done so.
 func (rn *renewal) decide(ctx context.Context) (undecided, err error) {
 	s, p := rn.s, rn.plan
@@ -110,7 +109,7 @@ func (rn *renewal) decide(ctx context.Context) (undecided, err error) {
 			doubt = err
 			continue
 		case errors.Is(errRead, ErrNotFound) && rn.missing && err != nil:
-			return nil, err // the session of the old store goes on
+			return nil, err // the session of the old store continues
 		case errors.Is(errRead, ErrNotFound), errRead == nil && !theirs.alive(p.now):
 			if errRead == nil && theirs.movedTo != "" {
 				return nil, rn.join(ctx, theirs.movedTo)
@@ -121,8 +120,8 @@ func (rn *renewal) decide(ctx context.Context) (undecided, err error) {
 		case errRead != nil, err != nil && doubt != nil:
 			return errors.Join(err, doubt), nil
 		case err != nil:
-			// The update may still arrive. When it is sent again, it decides before or
-			// after.
+			// The update may still arrive. It is sent again; whichever arrives first
+			// decides.
 			doubt = err
 		}
 		if err := rn.merge(ctx, &theirs.record); err != nil {
@@ -134,7 +133,7 @@ func (rn *renewal) decide(ctx context.Context) (undecided, err error) {
 	return nil, fmt.Errorf("%w: %w", ErrUnavailable, errContended)
 }
 
-// merge merges what others have changed in the old document into the new one.
+// merge merges others' changes of the old document into the new one.
 func (rn *renewal) merge(ctx context.Context, theirs *record) error {
 	if theirs.rev == rn.plan.base.rev && rn.current == rn.plan {
 		return nil
@@ -151,8 +150,8 @@ func (rn *renewal) replace(ctx context.Context, theirs *record) error {
 	return rn.s.replaceDocument(ctx, next.hash, rn.s.codec.document(next))
 }
 
-// join lets the later of two renewals for one owner succeed: the session becomes one of
-// its own, made from the one that was renewed before.
+// join lets the later of two renewals for one owner succeed: its session becomes a separate
+// one, based on the session that was renewed first.
 func (rn *renewal) join(ctx context.Context, hash string) error {
 	renewed, err := rn.s.renewedSession(ctx, hash, rn.plan.now)
 	switch {
@@ -166,7 +165,7 @@ func (rn *renewal) join(ctx context.Context, hash string) error {
 	return rn.replace(ctx, &renewed.record)
 }
 
-// mergeRenewal returns the plan with all changes that others have made to the old document.
+// mergeRenewal returns the plan with all changes of others to the old document.
 func (s *Store) mergeRenewal(p *plan, theirs *record) *plan {
 	q := *p
 	q.next.rev = max(p.next.rev, theirs.rev+1)

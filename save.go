@@ -15,10 +15,9 @@ import (
 // Save stores the session and then sets its cookie. It must be called before the response's
 // body is written.
 //
-// A new session is inserted. Of a stored one, Save sends the keys whose values have changed
-// since they were loaded. Changes that other requests have made to other keys stay. Of
-// two changes of one key the later one wins (see [Config.OnConflict]), except that edits of
-// lists are merged. Values may be changed in place, and Save may be called again.
+// A new session is inserted. For a stored one, Save sends the keys whose values have changed
+// since they were loaded. Other requests' changes of other keys stay. Of two changes of one key
+// the later one wins (see [Config.OnConflict]), except that edits of lists are merged. Values may be changed in place, and Save may be called again.
 //
 // The expiry moves at most once per [Config.TouchInterval], and when MaxAge or another cookie
 // attribute in session.Options has changed. The cookie is sent only then, and for new and
@@ -40,22 +39,22 @@ func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.S
 	return s.respond(r, w, session, intentSave)
 }
 
-// Persist stores a session as [Store.Save] does, without HTTP. It is no user activity, so
-// it moves no expiry and leaves the session's MaxAge as it is. A new session is stored and
-// gets its ID. A negative Options.MaxAge ends the session, as [Store.Remove] does.
+// Persist stores a session as [Store.Save] does, without HTTP. It does not count as user
+// activity, so it moves no expiry and does not change the session's MaxAge. A new session is
+// stored and gets its ID. A negative Options.MaxAge ends the session, as [Store.Remove] does.
 // [Config.SkipEmpty] and [Config.Describe] do not apply. The errors are those of Save.
 func (s *Store) Persist(ctx context.Context, session *sessions.Session) error {
 	return s.store(ctx, session, intentPersist)
 }
 
-// Touch moves the expiry of a stored session if [Config.TouchInterval] has passed: user activity without
-// HTTP, such as a message on a web socket. It writes no values. The errors are those of
+// Touch moves the expiry of a stored session if [Config.TouchInterval] has passed. It is for
+// user activity without HTTP, such as a message on a web socket. It writes no values. The errors are those of
 // [Store.Save].
 func (s *Store) Touch(ctx context.Context, session *sessions.Session) error {
 	return s.store(ctx, session, intentTouch)
 }
 
-// intent is what the application wants of a save.
+// intent is the call that a save serves.
 type intent int
 
 const (
@@ -75,15 +74,15 @@ const (
 	opRenew
 )
 
-// plan is everything that a save will do. It is not changed after it was made.
+// plan is everything that a save will do. It is immutable.
 type plan struct {
 	op       op
 	now      time.Time
 	id       string           // of the session after the save
-	base     record           // the document, as this session has seen it
+	base     record           // the document, as far as this session knows it
 	next     record           // the document after the save
 	change   change           // of the values, from base to next
-	merged   []field          // of next, if they are other than in the session: lists that others have edited
+	merged   []field          // of next, if they differ from the session: lists that others have edited
 	newAge   bool             // the session's own MaxAge is written
 	newOwner bool             // the owner is written
 	touch    bool             // the expiry moves, and the cookie is sent
@@ -93,7 +92,7 @@ type plan struct {
 	doubts   doubts           // of earlier saves
 	origin   *origin          // of a session that is to be migrated
 
-	renewedTo string // of a session that another request has renewed a moment ago
+	renewedTo string // the hash of the renewed session, if another request has just renewed it
 }
 
 // empty reports whether there is nothing to write.
@@ -139,7 +138,7 @@ func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *session
 		}
 		return err
 	}
-	if res == nil { // nothing had to be written
+	if res == nil { // there was nothing to write
 		return nil
 	}
 	if cookie != nil {
@@ -154,19 +153,19 @@ func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *session
 	return nil
 }
 
-// saveWithCookie saves the session and returns the cookie that is to be sent, if any.
+// saveWithCookie saves the session and returns the cookie to send, if any.
 func (s *Store) saveWithCookie(ctx context.Context, session *sessions.Session, st *state, in intent, details *bsonval.Value) (*result, *http.Cookie, error) {
 	planned, err := s.plan(session, st, in, details)
 	if err != nil {
 		return nil, nil, s.failed(st, err)
 	}
-	if planned.op == opNone { // as in most requests; then the plan is not on the heap
+	if planned.op == opNone { // in most requests; this keeps the plan off the heap
 		return nil, nil, nil
 	}
 	p := new(plan)
 	*p = planned
 	var cookie *http.Cookie
-	if p.touch { // before the database is touched, so that nothing is stored without a cookie
+	if p.touch { // before the write, so that nothing is stored without a cookie
 		if cookie, err = s.signedCookie(session.Name(), p.id, &p.options); err != nil {
 			return nil, nil, s.failed(st, err)
 		}
@@ -215,7 +214,7 @@ func (s *Store) store(ctx context.Context, session *sessions.Session, in intent)
 		return s.failed(st, err)
 	}
 	st.commit(session, res)
-	st.resend = st.resend || p.op == opInsert || p.op == opRenew // the browser has no cookie of it yet
+	st.resend = st.resend || p.op == opInsert || p.op == opRenew // the browser does not have the cookie yet
 	_ = s.removeOld(ctx, nil, st, res.plan.options)
 	s.cleanUp(ctx, s.lifetimes.idle(res.plan.options.MaxAge))
 	if res.undecided != nil {
@@ -224,7 +223,7 @@ func (s *Store) store(ctx context.Context, session *sessions.Session, in intent)
 	return nil
 }
 
-// failed records what an error means for later saves, and returns it wrapped.
+// failed records an error's effect on later saves, and returns the error wrapped.
 func (s *Store) failed(st *state, err error) error {
 	var doubtful *doubtfulError
 	switch {
@@ -239,14 +238,13 @@ func (s *Store) failed(st *state, err error) error {
 // doubtfulError is the failure of an update that may have been carried out.
 type doubtfulError struct {
 	error
-	made *plan // from the session
-	sent *plan // after the changes of others
+	made *plan // of the session's changes
+	sent *plan // with the changes of others merged
 }
 
 func (e *doubtfulError) Unwrap() error { return e.error }
 
-// plan decides what a save does, and finds what is wrong with the session. The details are
-// nil where they stay as they are.
+// plan validates the session and computes the write. The details are nil if they do not change.
 func (s *Store) plan(session *sessions.Session, st *state, in intent, details *bsonval.Value) (p plan, err error) {
 	p = plan{now: now(), id: st.id, base: st.record, doubts: st.doubts, options: s.optionsOf(session, st), renewedTo: st.renewedTo}
 	if !st.stored && st.origin != nil {
@@ -267,7 +265,7 @@ func (s *Store) plan(session *sessions.Session, st *state, in intent, details *b
 	switch {
 	case in == intentPersist && st.stored:
 		p.options.MaxAge = st.given.MaxAge
-	case in == intentTouch: // a cookie attribute that has changed waits for Save
+	case in == intentTouch: // a changed cookie attribute is left to Save
 		age := p.options.MaxAge
 		p.options = st.given
 		p.options.MaxAge = age
@@ -328,9 +326,9 @@ func (s *Store) planTimes(p *plan, st *state) {
 	p.correct = st.correct || p.newAge
 }
 
-// guardsOf returns the conditions of the plan's update. A session that was loaded a moment
-// ago and has not expired needs none beside its _id: only another request that has
-// shortened its life can have ended it.
+// guardsOf returns the conditions of the plan's update. A session that was just loaded and has
+// not expired needs only its _id: only another request that shortened its lifetime can have
+// expired it.
 func (s *Store) guardsOf(p *plan, st *state) guards {
 	var g guards
 	if !p.base.alive(p.now) || p.now.Sub(st.readAt) >= min(s.cfg.TouchInterval, time.Second) {
@@ -348,7 +346,7 @@ func (s *Store) guardsOf(p *plan, st *state) guards {
 	return g
 }
 
-// write carries the plan out.
+// write executes the plan.
 func (s *Store) write(ctx context.Context, p *plan) (*result, error) {
 	switch p.op {
 	case opInsert:
@@ -382,14 +380,14 @@ func (s *Store) insert(ctx context.Context, p *plan) (*result, error) {
 		return nil, &doubtfulError{err, p, p}
 	case errors.Is(err, ErrUnavailable) && !refusedWrite(err):
 		// It may have been carried out. The next attempt uses another ID: this insert
-		// may still arrive, and must not bring back what a logout has ended by then.
+		// may still arrive, and must not bring back a session that has ended by then.
 		s.discard(ctx, p.next.hash)
 	}
 	return nil, err
 }
 
-// update changes the document of a stored session. theirs is what others have made of it, if
-// that is known already.
+// update changes the document of a stored session. theirs is the current document, if it is
+// already known.
 func (s *Store) update(ctx context.Context, p *plan, theirs *found) (*result, error) {
 	hash := p.next.hash
 	if s.removals.pending(hash) {
@@ -458,8 +456,8 @@ func (s *Store) rebase(p *plan, theirs *found) (*plan, error) {
 	return &q, nil
 }
 
-// joinMigrated saves the session onto the one that a concurrent request has made of the
-// old store's.
+// joinMigrated applies the save to the session that a concurrent request has migrated from
+// the old store.
 func (s *Store) joinMigrated(ctx context.Context, p *plan, duplicate error) (*result, error) {
 	theirs, err := s.read(ctx, p.next.hash)
 	switch {
@@ -474,8 +472,8 @@ func (s *Store) joinMigrated(ctx context.Context, p *plan, duplicate error) (*re
 	q.op = opUpdate
 	q.base.meta = theirs.meta
 	q.next.createdAt, q.next.migratedUntil = theirs.createdAt, theirs.migratedUntil
-	// The rev stays behind: this session has not seen what the others have stored, and a
-	// renewal must not take its own fields for all there are.
+	// The rev is not updated: this session has not loaded the stored fields, and a renewal must
+	// not treat its own fields as complete.
 	if equalAge(p.base.maxAge, p.next.maxAge) {
 		q.next.maxAge = theirs.maxAge
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
-// This file seals values. With [Config.SealKeys] each value of a session is stored as
+// This file encrypts values. With [Config.SealKeys] each value of a session is stored as
 // {_type: "sealed", _value: <binary>}. The binary is the ID of the secret, a random nonce, and
 // the AES-256-GCM ciphertext of the value's BSON type and bytes. The additional data
 // binds it to its document and its key in Values, so that it cannot be moved.
@@ -25,8 +25,8 @@ const (
 	sealIDBytes     = 4
 )
 
-// sealer seals values with its first secret and opens them with any. The zero value
-// seals nothing.
+// sealer encrypts values with its first secret and decrypts them with any. The zero value does
+// not encrypt.
 type sealer struct {
 	secrets []sealSecret
 }
@@ -70,7 +70,7 @@ func newSealer(secrets [][]byte) (sealer, error) {
 	return s, nil
 }
 
-// seal returns what is stored of a value, in the document with the hash and under the name.
+// seal returns the stored form of a value, for the document with the hash and the name in it.
 func (s *sealer) seal(hash, name string, v bsonval.Value) bsonval.Value {
 	if len(s.secrets) == 0 {
 		return v
@@ -79,15 +79,15 @@ func (s *sealer) seal(hash, name string, v bsonval.Value) bsonval.Value {
 	plain := append([]byte{byte(v.Kind)}, v.Data...)
 	sealed := make([]byte, sealIDBytes, sealIDBytes+len(plain)+k.aead.Overhead())
 	copy(sealed, k.id[:])
-	sealed = k.aead.Seal(sealed, nil, plain, sealedFor(hash, name)) //nolint:gosec // this AEAD makes the nonce
+	sealed = k.aead.Seal(sealed, nil, plain, sealedFor(hash, name)) //nolint:gosec // this AEAD generates the nonce
 	b := bsonval.NewBuilder(len(sealed) + 64)
 	b.String(bsonval.TagType, tagSealed)
 	b.Value(bsonval.TagValue, bsonval.Binary(sealed))
 	return bsonval.Value{Kind: bson.TypeEmbeddedDocument, Data: b.Document()}
 }
 
-// open is the inverse of seal. A value that is not sealed, from before there were keys, is
-// returned as it is.
+// open is the inverse of seal. It returns a value that is not sealed, such as one stored before
+// SealKeys were set, unchanged.
 func (s *sealer) open(hash, name string, v bsonval.Value) (bsonval.Value, error) {
 	if v.Kind != bson.TypeEmbeddedDocument {
 		return v, nil

@@ -14,8 +14,8 @@ import (
 	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
-// state is what the store remembers of a session that it loaded or saved: what the
-// database holds, so that a save can send what differs.
+// state is what the store knows of a session that it loaded or saved: mainly the document in
+// the database, so that a save can send only the changes.
 type state struct {
 	mu sync.Mutex // held during a save
 
@@ -25,16 +25,16 @@ type state struct {
 	stored bool     // the database has acknowledged a document for id
 
 	err       error  // why the session must not be saved; nil when it may
-	renewable bool   // in spite of err, Renew may store it: the session was renewed a moment ago
-	renewedTo string // to this hash
-	ended     bool   // by this session itself
+	renewable bool   // despite err, Renew may store it: the session was just renewed
+	renewedTo string // the hash that it was renewed to
+	ended     bool   // by the application, with this session
 	failed    bool   // the last Save or Renew failed
 
 	record  record // the document, as far as this session knows it
 	readAt  time.Time
 	given   sessions.Options // the session's options, as the store has set them
 	correct bool             // the document's times are wrong
-	resend  bool             // the browser's cookie is signed by an older key, is another one, or none
+	resend  bool             // the browser's cookie is missing, different, or signed by an older key
 
 	cookie  string // the Set-Cookie line of the last save, in that save's response
 	expired bool   // that line expires the cookie
@@ -60,7 +60,7 @@ type doubtfulKey struct {
 // attempt is a value that was sent, zero for a removal.
 type attempt struct {
 	sent bsonval.Value
-	ours bsonval.Value // what the session held then: sent without the list elements of others
+	ours bsonval.Value // the session's value at that time: sent without the list elements of others
 }
 
 func (d *doubts) of(key any) *doubtfulKey {
@@ -77,7 +77,7 @@ func (k *doubtfulKey) sent(condition func(bsonval.Value) bool) bool {
 	return k != nil && slices.ContainsFunc(k.attempts, func(a attempt) bool { return condition(a.sent) })
 }
 
-// loaded makes the session the one that was found.
+// loaded sets session and state to the session that was found.
 func (st *state) loaded(session *sessions.Session, id string, f *found) {
 	if f.maxAge != nil {
 		session.Options.MaxAge = *f.maxAge
@@ -88,7 +88,7 @@ func (st *state) loaded(session *sessions.Session, id string, f *found) {
 	session.ID, session.IsNew, session.Values = id, false, f.values
 }
 
-// commit makes session and state what the database has acknowledged.
+// commit sets session and state to what the database has acknowledged.
 func (st *state) commit(session *sessions.Session, r *result) {
 	p := r.plan
 	st.id, st.stored, st.record, st.doubts, st.readAt = r.id, true, p.next, doubts{}, p.now
@@ -109,7 +109,7 @@ func (st *state) commit(session *sessions.Session, r *result) {
 		st.given = p.options
 		if session.Options != nil && session.Options.MaxAge != p.options.MaxAge {
 			o := *session.Options
-			o.MaxAge = p.options.MaxAge // it came in from another request
+			o.MaxAge = p.options.MaxAge // another request has changed it
 			session.Options = &o
 		}
 	}
@@ -122,14 +122,14 @@ func (st *state) gone() error {
 	return st.err
 }
 
-// setCookie adds the cookie to the response, in the place of that of an earlier save.
+// setCookie adds the cookie to the response. It replaces the cookie of an earlier save.
 func (st *state) setCookie(w http.ResponseWriter, cookie *http.Cookie) {
 	st.cookie, st.expired = setCookie(w, cookie, st.cookie), false
 }
 
-// expireCookie adds an expiring cookie to the response, in the place of that of an earlier
+// expireCookie adds an expiring cookie to the response. It replaces the cookie of an earlier
 // save. Earlier expiring ones stay: they are for another domain or path, or the visitor has
-// a new session since, whose cookie must remain the last one.
+// a newer session, whose cookie must remain the last one.
 func (st *state) expireCookie(w http.ResponseWriter, cookie *http.Cookie) {
 	earlier := st.cookie
 	if st.expired {
@@ -149,7 +149,7 @@ func (st *state) withdrawCookie(w http.ResponseWriter) {
 	}
 }
 
-// states finds a session's state. It belongs to the session, not to the request,
+// states maps sessions to their states. A state belongs to the session, not to the request,
 // because applications save sessions through requests that middleware derived, and
 // gorilla's registry replaces the store in a session. References are weak, so a state is
 // dropped after its session.
@@ -158,7 +158,7 @@ type states struct {
 	m  map[weak.Pointer[sessions.Session]]*state
 }
 
-// of returns the session's state. That of a session which this store has not made is empty.
+// of returns the session's state. It is empty for a session that this store has not created.
 func (t *states) of(session *sessions.Session) *state {
 	ref := weak.Make(session)
 	t.mu.Lock()
@@ -171,7 +171,7 @@ func (t *states) of(session *sessions.Session) *state {
 	return st
 }
 
-// add gives a new session its state.
+// add sets the state of a new session.
 func (t *states) add(session *sessions.Session, st *state) {
 	ref := weak.Make(session)
 	t.mu.Lock()
@@ -198,8 +198,8 @@ func dropState(of stateOf) {
 	delete(of.states.m, of.session)
 }
 
-// optionsOf returns the session's options. If it has none, they are as the store has set
-// them.
+// optionsOf returns the session's options. If they are nil, it returns those that the store
+// has set.
 func (s *Store) optionsOf(session *sessions.Session, st *state) sessions.Options {
 	switch {
 	case session.Options != nil:
@@ -211,17 +211,17 @@ func (s *Store) optionsOf(session *sessions.Session, st *state) sessions.Options
 	}
 }
 
-// origin is a session of the old store that is to be stored here.
+// origin is a session of the old store that is to be migrated.
 type origin struct {
-	session *sessions.Session // of the old store; nil if that could not be asked
+	session *sessions.Session // of the old store; nil if that failed
 	request *http.Request
 	name    string
 	id      string // derived from the cookie
 	until   time.Duration
-	record  record // what the old store has
+	record  record // the content in the old store
 }
 
-// meta returns what the session's document here is made of.
+// meta returns the metadata of the session's document in this store.
 func (o *origin) meta(now time.Time) meta {
 	m := o.record.meta
 	m.hash, m.name = hashID(o.id), bsonval.String(o.name)

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// tasks are the store's background work. None is started without cause and each ends
-// with its work, so a store that is never closed leaks nothing.
+// tasks are the store's background work. A task is started only when needed and ends with its
+// work, so a store that is never closed leaks no goroutine.
 type tasks struct {
 	mu      sync.Mutex
 	closed  bool
@@ -15,8 +15,8 @@ type tasks struct {
 	done    sync.WaitGroup
 }
 
-// start runs work with the values of ctx but not its end. After close it does nothing,
-// and returns false.
+// start runs work with the values of ctx, but without its cancellation. After close it does
+// nothing and returns false.
 func (t *tasks) start(ctx context.Context, work func(context.Context)) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -44,8 +44,8 @@ func (t *tasks) finish(id int) {
 	delete(t.cancels, id)
 }
 
-// close cancels all work and waits for its end, as long as ctx allows. It reports
-// whether it was the first to close.
+// close cancels all work and waits until it has ended, as long as ctx allows. It reports whether
+// this was the first call.
 func (t *tasks) close(ctx context.Context) (first bool, err error) {
 	t.mu.Lock()
 	first, t.closed = !t.closed, true
@@ -67,8 +67,8 @@ func (t *tasks) close(ctx context.Context) (first bool, err error) {
 	}
 }
 
-// removals are the sessions whose deletion has failed so far. For this store they have
-// ended. Without this list, a logout would be lost if the database fails for a moment.
+// removals are the sessions whose deletion has failed so far. This store treats them as
+// ended. Without this list, a short outage of the database would lose a logout.
 type removals struct {
 	mu      sync.Mutex
 	endings map[string]ending // by hash
@@ -82,7 +82,7 @@ func (q *removals) pending(hash string) bool {
 	return ok
 }
 
-// add reports whether the retries have to be started.
+// add adds an ending, and reports whether the retries have to be started.
 func (q *removals) add(e ending) (start bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -121,7 +121,7 @@ func (q *removals) stop() {
 func (q *removals) done(e ending) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.endings[e.hash] == e { // and not another one, which was added meanwhile
+	if q.endings[e.hash] == e { // not one that was added since
 		delete(q.endings, e.hash)
 	}
 }

@@ -16,11 +16,11 @@ import (
 
 // Event is the end of a session, as [Store.Watch] reports it.
 type Event struct {
-	// Key identifies the session that ended, as [Info.Key] does. It is no secret,
-	// and no session ID.
+	// Key identifies the session that ended, as [Info.Key] does. It is not a
+	// secret, and not a session ID.
 	Key string
 
-	// RenewedTo is the key of the session that goes on in its place, if it ended by
+	// RenewedTo is the key of the session that replaces it, if it ended by
 	// [Store.Renew]. It is empty after a logout, a revocation and an expiry.
 	RenewedTo string
 }
@@ -52,13 +52,13 @@ type Event struct {
 // [Config.Timeout]: the stream continues where it was, and no event is lost. After an
 // error, events are lost until the stream of another call is open.
 //
-// What ends before the stream is open is not reported, and Watch does not report when
-// that is. So look at each session with [Store.Fetch] regularly as well.
+// A session that ends before the stream is open is not reported, and Watch does not report when
+// the stream is open. So also check each session with [Store.Fetch] regularly.
 //
-// An event comes when a majority of the replica set has the change. It can come twice:
-// the document that a renewal leaves under the old key is deleted an hour later, which
-// reports the old key again, without RenewedTo. Documents that are not the store's are
-// passed over, unless their _id has the form of a key: 43 characters of base64url.
+// An event is reported when a majority of the replica set has the change. It can be reported
+// twice: the tombstone that a renewal leaves under the old key is deleted an hour later, which
+// reports the old key again, without RenewedTo. Other documents of the collection are
+// skipped, unless their _id has the form of a key: 43 characters of base64url.
 //
 // Each call occupies one connection of the client's pool and one cursor of the server,
 // so a process should call Watch once, for all its sessions. The body of the loop should
@@ -72,8 +72,8 @@ func (s *Store) Watch(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
-// longestAwait is how long the server holds an answer back when nothing ends. A connection
-// that says nothing for that time and [Config.Timeout] is considered broken.
+// longestAwait is how long the server delays a response when there is no event. A connection
+// that is silent for that time plus [Config.Timeout] is considered broken.
 const longestAwait = 10 * time.Second
 
 var (
@@ -127,9 +127,8 @@ func (w *watch) run(ctx context.Context) error {
 	return err
 }
 
-// follow opens a stream, and another one where the last one has fallen silent. After other
-// faults of the connection the driver resumes by itself. It returns nil when the loop was
-// left.
+// follow opens a stream, and reopens it when it falls silent. After other faults of the
+// connection the driver resumes by itself. It returns nil when the loop was left.
 func (w *watch) follow(ctx context.Context) error {
 	var token bson.Raw
 	for {
@@ -153,16 +152,16 @@ func (s *Store) openChanges(ctx context.Context, after bson.Raw) (*mongo.ChangeS
 	if after != nil {
 		opts.SetResumeAfter(after)
 	}
-	// A client's read concern and registry may be unfit for a change stream.
+	// A client's read concern and registry may be unsuitable for a change stream.
 	coll := s.coll.Clone(options.Collection().SetReadConcern(readconcern.Majority()).SetRegistry(bson.NewRegistry()))
 	return coll.Watch(ctx, endings(), opts)
 }
 
 func (s *Store) await() time.Duration { return min(s.cfg.Timeout, longestAwait) }
 
-// endings is the pipeline that lets through what ends a session, and of that what an
-// [Event] is made of. The _id is the resume token, and has to stay. Whether an update is
-// reported as a replacement is up to the server.
+// endings is the pipeline that selects the changes that end a session, with the fields that an
+// [Event] needs. The _id is the resume token, and must be kept. The server decides whether it
+// reports an update as a replacement.
 // https://github.com/mongodb/specifications/blob/master/source/change-streams/change-streams.md
 func endings() []bson.D {
 	const updated, replaced = "updateDescription.updatedFields.", "fullDocument."
@@ -183,7 +182,7 @@ func endings() []bson.D {
 }
 
 // read reports the events of a stream and closes it. It returns nil when the loop was left,
-// and whether the stream was answered after it was opened.
+// and whether the server responded on the stream after it was opened.
 func (w *watch) read(ctx context.Context, changes *mongo.ChangeStream) (answered bool, err error) {
 	s := w.store
 	var cursor int64
@@ -191,7 +190,7 @@ func (w *watch) read(ctx context.Context, changes *mongo.ChangeStream) (answered
 		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
 		defer cancel()
 		if changes.ID() == 0 && ctx.Err() != nil {
-			// The driver has tried that with a context that had ended.
+			// The driver has tried to kill it with a context that had ended.
 			s.killCursor(bound, cursor)
 		}
 		_ = changes.Close(bound)
@@ -202,7 +201,7 @@ func (w *watch) read(ctx context.Context, changes *mongo.ChangeStream) (answered
 		if err := changes.Err(); err != nil {
 			return answered, watchError(err)
 		}
-		answered = answered || !opened // what was read first came with the opening
+		answered = answered || !opened // the first batch is part of the opening
 		if !more {
 			if changes.ID() == 0 {
 				return answered, errInvalidated
@@ -219,16 +218,16 @@ func (w *watch) read(ctx context.Context, changes *mongo.ChangeStream) (answered
 	return answered, context.Cause(ctx)
 }
 
-// nextChange asks for the next change once, and reports whether there is one. The server
-// answers after [Store.await] at the latest.
+// nextChange requests the next change once, and reports whether there is one. The server
+// responds within [Store.await].
 func (s *Store) nextChange(ctx context.Context, changes *mongo.ChangeStream) bool {
 	ctx, cancel := context.WithTimeout(ctx, s.await()+s.cfg.Timeout)
 	defer cancel()
 	return changes.TryNext(ctx)
 }
 
-// killCursor ends a cursor that the driver does not know any more. If that fails the
-// server ends it, ten minutes after its last use.
+// killCursor ends a cursor that the driver no longer knows. If that fails, the server ends it
+// ten minutes after its last use.
 func (s *Store) killCursor(ctx context.Context, cursor int64) {
 	if cursor == 0 {
 		return
@@ -247,7 +246,7 @@ func (w *watch) report(event Event) bool {
 	return w.yield(event)
 }
 
-// parseEvent returns what a change reports, and false if it is none of a session.
+// parseEvent returns the event of a change, and false if the change is not of a session.
 func parseEvent(change bson.Raw) (Event, bool) {
 	var event Event
 	event.Key, _ = change.Lookup("documentKey", fieldID).StringValueOK()
@@ -271,7 +270,7 @@ const (
 )
 
 // watchError wraps an error of the driver. A server without change streams is not
-// [ErrUnavailable], which stands for what may pass.
+// [ErrUnavailable], which is for temporary errors.
 func watchError(err error) error {
 	if hasCode(err, codeNoReplicaSet, codeUnknownStage, codeNotImplemented, codeCommandNotSupported) {
 		return fmt.Errorf("server has no change streams, which need a replica set or a sharded cluster: %w: %w",

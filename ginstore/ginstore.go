@@ -30,11 +30,11 @@ func New(store *mongostore.Store) Store { return Store{store} }
 
 // Options sets the cookie options of new sessions. Call it before the store is used.
 //
-// Gin's options have no Partitioned, and do not tell "false" or "unset" from a value
-// that was left out. So this is what becomes of the options that the store has:
+// Gin's options have no Partitioned, and do not distinguish an omitted field from a zero value.
+// So the store's options change as follows:
 //
 //   - Path, Domain, MaxAge and Secure are replaced, also by their zero values. An empty
-//     Path limits the cookie to the folder of the page that set it; MaxAge 0 means
+//     Path limits the cookie to the directory of the page that set it. MaxAge 0 means
 //     that the session ends with the browser.
 //   - SameSite is replaced unless it is zero.
 //   - HttpOnly can be turned on, not off.
@@ -60,22 +60,22 @@ func (s Store) Get(r *http.Request, name string) (*gorilla.Session, error) {
 	if r == nil {
 		return session, err
 	}
-	// The registry has the session now, and enters this store in it.
+	// The registry now has the session, and sets the session's store to this one.
 	if same, err := gorilla.GetRegistry(r).Get(s, name); same == session {
 		return same, err
 	}
-	return session, err // the registry does not keep what has a bad name
+	return session, err // the registry does not keep a session with an invalid name
 }
 
 // Save is [mongostore.Store.Save] for sessions whose options a handler may have set by
 // gin-contrib's Session.Options, which replaces all of them:
 //
 //   - A Secure session stays Partitioned if the store's options are.
-//   - A logout needs no more than Options{MaxAge: -1}. A browser only removes a cookie
-//     whose Path, Domain and Partitioned it is told, so these, and the rest of what is
-//     unset, are taken from the store's options.
+//   - A logout needs only Options{MaxAge: -1}. A browser removes a cookie only if the response
+//     has its Path, Domain and Partitioned. So these, and the other unset options, are copied
+//     from the store's options.
 //
-// All else is sent as the handler has set it.
+// All other options are sent as the handler has set them.
 func (s Store) Save(r *http.Request, w http.ResponseWriter, session *gorilla.Session) error {
 	s.complete(session)
 	return s.Store.Save(r, w, session)
@@ -88,7 +88,7 @@ func (s Store) Renew(r *http.Request, w http.ResponseWriter, session *gorilla.Se
 	return s.Store.Renew(r, w, session)
 }
 
-// complete replaces the session's options by what Save documents.
+// complete completes the session's options as Save documents.
 func (s Store) complete(session *gorilla.Session) {
 	if session == nil || session.Options == nil || s.Store.Options == nil {
 		return

@@ -1,7 +1,6 @@
-// Package testserver starts the server that tests and benchmarks run against: the command
-// of mongotest, as a process of its own. What that command needs does not
-// become a requirement of the modules that use it. The working directory has to be in the
-// repository.
+// Package testserver starts the server that tests and benchmarks run against: the command of
+// mongotest, in a separate process. So that command's dependencies do not become requirements
+// of the modules that use it. The working directory must be in the repository.
 package testserver
 
 import (
@@ -19,11 +18,11 @@ type Server struct {
 	Description string // such as "MongoDB 8.0.0 (MONGODB_URI), standalone"
 
 	cmd   *exec.Cmd
-	stdin io.Closer // which the command ends with
+	stdin io.Closer // closing it ends the command
 }
 
-// Start finds or starts a server as the documentation of mongotest says, and
-// gives the command the arguments.
+// Start finds or starts a server as mongotest documents, and passes the arguments to the
+// command.
 func Start(args ...string) (*Server, error) {
 	dir, err := findModule()
 	if err != nil {
@@ -54,7 +53,7 @@ func Start(args ...string) (*Server, error) {
 	return s, nil
 }
 
-// ErrAbsent is returned where the nested module of the test server does not exist: a module
+// ErrAbsent is returned if the nested module of the test server does not exist: a module
 // that the go command has downloaded has no nested modules.
 var ErrAbsent = errors.New("no mongotest in this folder or above: a test server needs the repository, not the module alone")
 
@@ -64,8 +63,8 @@ func Check() error {
 	return err
 }
 
-// findModule looks for the folder of mongotest in the working directory, which is
-// the tested package's, and in those above it.
+// findModule searches for the folder of mongotest in the working directory, which is that of the
+// tested package, and in its parents.
 func findModule() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -84,7 +83,7 @@ func findModule() (string, error) {
 	}
 }
 
-// Stop ends the server, unless it ran before.
+// Stop ends the server, unless it was already running before Start.
 func (s *Server) Stop() {
 	_ = s.stdin.Close()
 	_ = s.cmd.Wait()
