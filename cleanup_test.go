@@ -15,7 +15,7 @@ import (
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-// TestTTLIndexIsCreated is made when the store is opened.
+// TestTTLIndexIsCreated: opening the store creates the index.
 func TestTTLIndexIsCreated(t *testing.T) {
 	t.Parallel()
 	onTTLServers(t, mongostore.CleanupTTLIndex, func(t *testing.T, f *storetest.Fixture, coll *mongo.Collection) {
@@ -29,7 +29,7 @@ func TestTTLIndexIsCreated(t *testing.T) {
 	})
 }
 
-// TestTTLIndexOfNew is made in the background of the first save.
+// TestTTLIndexOfNew: the first save creates the index in the background.
 func TestTTLIndexOfNew(t *testing.T) {
 	t.Parallel()
 	onTTLServers(t, mongostore.CleanupOff, func(t *testing.T, f *storetest.Fixture, coll *mongo.Collection) {
@@ -52,7 +52,7 @@ func TestTTLIndexOfNew(t *testing.T) {
 }
 
 // onTTLServers runs a test on the test server, if that has TTL indexes, and on a scripted
-// server that answers as MongoDB does: its index exists once a command has created it. The
+// server that responds as MongoDB does: its index exists once a command has created it. The
 // test looks at indexes through the collection.
 func onTTLServers(t *testing.T, cleanup mongostore.Cleanup, test func(*testing.T, *storetest.Fixture, *mongo.Collection)) {
 	t.Helper()
@@ -108,8 +108,8 @@ func wantTTLIndex(t *testing.T, coll *mongo.Collection) {
 	}
 }
 
-// TestOtherExpiryIndex: an index that someone has made with other options is reported with
-// the command that mends it, and that command does.
+// TestOtherExpiryIndex: an existing index with other options is reported with the command that
+// corrects it, and that command works.
 func TestOtherExpiryIndex(t *testing.T) {
 	t.Parallel()
 	storetest.NeedsMongoDB(t, "TTL indexes")
@@ -198,8 +198,8 @@ func TestTTLIndexRefused(t *testing.T) {
 	}
 }
 
-// TestIndexesOfATool: a store without the permission to create indexes finds those that somebody
-// else has made, and has nothing to complain of.
+// TestIndexesOfATool: a store without the permission to create indexes finds those that
+// another tool has created, and logs no warning.
 func TestIndexesOfATool(t *testing.T) {
 	t.Parallel()
 	index := func(name string, keys bson.D, rest ...bson.E) bson.D {

@@ -30,7 +30,7 @@ import (
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-// The types of an application, made known to gob as for CookieStore.
+// The types of an application, registered with gob as for CookieStore.
 
 type (
 	role     string
@@ -69,7 +69,7 @@ type (
 		Next  *ring
 	}
 
-	// clumsy panics in its methods when told to.
+	// clumsy panics in its methods on request.
 	clumsy struct{ in string }
 
 	unregistered struct{ Secret string }
@@ -154,7 +154,7 @@ func tagged(name, tag string, inner bson.Type, v any) sample {
 
 func gobbed(name string, v any) sample { return tagged(name, "gob", bson.TypeBinary, v) }
 
-// samples are made on each call, since they may be changed in place.
+// samples creates new values on each call, since they may be changed in place.
 func samples() []sample {
 	const (
 		integer  = bson.TypeInt32
@@ -388,7 +388,7 @@ var oddStrings = []string{
 	strings.Repeat("long", 1000), strings.Repeat(".", 100), strings.Repeat("\xff", 100),
 }
 
-// throughCookieStore is what CookieStore makes of a value.
+// throughCookieStore returns a value after a round trip through CookieStore.
 func throughCookieStore(v any) (any, error) {
 	encoded, err := securecookie.GobEncoder{}.Serialize(map[any]any{"key": v})
 	if err != nil {
@@ -873,7 +873,7 @@ func TestStrayIsLeftAlone(t *testing.T) {
 	}
 }
 
-// otherName gives the name under which another process may store the only key of the
+// otherName returns the name under which another process may store the only key of the
 // only session.
 func otherName(f *storetest.Fixture) string {
 	f.T.Helper()
@@ -893,12 +893,12 @@ func otherName(f *storetest.Fixture) string {
 	return other
 }
 
-// renumberGob gives the gob of a value of one defined type another number for that type, as
-// another process may have given it.
+// renumberGob returns the gob of a value of one defined type with another number for that type,
+// as another process may have assigned it.
 func renumberGob(t testing.TB, encoded []byte) []byte {
 	t.Helper()
-	// The number takes a byte, behind one that tells so; negative it is in front of the
-	// definition.
+	// The number is one byte, after a length byte. The definition begins with the negated
+	// number.
 	i := bytes.LastIndexByte(encoded, 0xff)
 	if i < 0 {
 		t.Fatalf("no number of a type in % x", encoded)
@@ -1132,7 +1132,7 @@ func TestDeepNesting(t *testing.T) {
 	}
 }
 
-// levels tells how deep documents and arrays are nested.
+// levels returns how deep documents and arrays are nested.
 func levels(doc bson.Raw) int {
 	elements, err := doc.Elements()
 	if err != nil {
@@ -1327,7 +1327,7 @@ func TestKeyThatCannotBeReadBackIsNotStored(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// evolving is a type that a deploy makes stricter.
+// evolving is a type that becomes stricter with a deploy.
 type evolving struct{ Text string }
 
 var strict atomic.Int32
@@ -1451,8 +1451,8 @@ func TestPointerIsStoredAsWhatItPointsTo(t *testing.T) {
 	}
 }
 
-// TestNaNEqualsItself: a session that holds one is not written again, and is in no
-// conflict that nobody made.
+// TestNaNEqualsItself: a session that contains a NaN is not written again, and causes no false
+// conflict.
 func TestNaNEqualsItself(t *testing.T) {
 	t.Parallel()
 	registerPicky()

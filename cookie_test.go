@@ -267,7 +267,7 @@ func (k cookieKeys) codec() *securecookie.SecureCookie {
 	return codec
 }
 
-// sign makes a cookie's value; "" for what is too long for one.
+// sign returns a cookie's value, or "" if it is too long for a cookie.
 func (k cookieKeys) sign(name, id string) string {
 	var value any = id
 	if !k.gob {
@@ -482,7 +482,7 @@ func (h *hostile) throw(t testing.TB, v target, headers ...string) (finds int, s
 	return len(want), session
 }
 
-// cookies makes one header of values for the name.
+// cookies returns one Cookie header with the values for the name.
 func cookies(values ...string) string {
 	return storetest.Name + "=" + strings.Join(values, "; "+storetest.Name+"=")
 }
@@ -501,9 +501,9 @@ func (h *hostile) fill(v target, header, id string) string {
 	).Replace(header)
 }
 
-// FuzzCookie: no command reaches the server for what is not signed, whatever the Cookie headers are:
-// one on each line, in which {alive}, {dead}, {id} and so on stand for cookies that fuzzing
-// alone would not come upon.
+// FuzzCookie: no command is sent for an unsigned cookie, whatever the Cookie headers are. The
+// input has one header per line, in which {alive}, {dead}, {id} and so on stand for cookies that
+// fuzzing alone would not find.
 func FuzzCookie(f *testing.F) {
 	h := setupHostile(f)
 	f.Add(byte(0), "", "")

@@ -117,9 +117,9 @@ func TestUpdateAddressesIDAlone(t *testing.T) {
 	}
 }
 
-// What a request costs in memory, above the driver's own calls: the floor. These figures
-// depend on nothing but the code, so a change that makes them worse fails here. (Times are
-// the benchmarks' matter.)
+// The memory that a request needs, above the driver's own calls: the floor. These figures
+// depend only on the code, so a change that increases them fails here. (The benchmarks measure
+// times.)
 
 // TestAllocations is not parallel: it counts what the whole process allocates.
 func TestAllocations(t *testing.T) {
@@ -245,8 +245,8 @@ func allocations(f func()) (allocs, bytes int) {
 	return int(after.Mallocs-before.Mallocs) / runs, int(after.TotalAlloc-before.TotalAlloc) / runs
 }
 
-// onOneConnection gives the store a pool of one connection, and the background work that a
-// store can have.
+// onOneConnection configures a pool of one connection, and the background work that a store
+// can have.
 func onOneConnection(t *testing.T) func(*mongostore.Config) {
 	client, err := mongo.Connect(options.Client().ApplyURI(storetest.Server(t).URI).SetMaxPoolSize(1))
 	if err != nil {

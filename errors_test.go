@@ -27,7 +27,7 @@ import (
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-// witness collects what the package tells: errors and log.
+// witness collects the output of the package: errors and log.
 type witness struct {
 	t    *testing.T
 	f    *storetest.Fixture
@@ -70,7 +70,7 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 	const card, password = "4111111111111111", "Tr0ub4dor"
 	seal := storetest.SealKey(t)
 
-	// quotes makes the server refuse commands in words that tell everything.
+	// quotes makes the server refuse commands with a message that discloses everything.
 	quotes := func(w *witness, code int, commands ...string) {
 		everything := fmt.Sprint(card, w.b.Cookies, w.b.Load().ID)
 		for _, command := range commands {
@@ -590,8 +590,8 @@ func repeatedWrites(t *testing.T, l storetest.Line) error {
 	return nil
 }
 
-// TestErrorWithoutCodeQuotesNothing: also where a server, or a proxy, says no more than a sentence, its
-// words are not told.
+// TestErrorWithoutCodeQuotesNothing: if a server, or a proxy, responds with only a message, the
+// error does not contain the message.
 func TestErrorWithoutCodeQuotesNothing(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)

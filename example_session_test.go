@@ -115,7 +115,7 @@ func ExampleStore_Save_logout() {
 		fmt.Fprintln(w, "Welcome.")
 	})
 	site.HandleFunc("/logout", func(w http.ResponseWriter, r *http.Request) {
-		session, _ := store.Get(r, "session") // if it fails, the logout succeeds all the same
+		session, _ := store.Get(r, "session") // on an error, the logout still succeeds
 		session.Options.MaxAge = -1
 		if err := session.Save(r, w); err != nil {
 			http.Error(w, "Please try again.", mongostore.StatusCode(err))
@@ -286,7 +286,7 @@ func ExampleStore_Middleware_onError() {
 }
 
 // Under ConflictReject, a change that would overwrite another request's change fails. The
-// handler loads the session again and makes its change to what the other has left.
+// handler loads the session again and applies its change to the current values.
 func ExampleConflictPolicy() {
 	ctx := context.Background()
 	store, err := mongostore.Open(ctx, mongostore.Config{

@@ -325,8 +325,8 @@ func TestNestedMiddlewareSharesOneSession(t *testing.T) {
 			},
 		},
 		{
-			// Of a new visitor each makes one, and as with CookieStore the last
-			// cookie counts.
+			// For a new visitor each creates a session, and as with CookieStore the last
+			// cookie is used.
 			name: "derived before the first Get, new", cookies: 2, docs: 2, want: "map[outer:1]",
 			commands: []string{"insert", "insert"},
 			request: func(f *storetest.Fixture, r *http.Request, w http.ResponseWriter) {
@@ -392,7 +392,8 @@ func TestSaveOfAllStoresWhatItCan(t *testing.T) {
 	var texts []string
 	for _, err := range several {
 		texts = append(texts, err.Error())
-		// gorilla keeps the text alone, so who has to tell errors apart saves each by itself.
+		// gorilla keeps only the text, so an application that needs to distinguish errors saves
+		// each session separately.
 		if errors.Is(err, mongostore.ErrGone) || errors.Is(err, mongostore.ErrUnavailable) {
 			t.Error("gorilla wraps errors now: say so where it says that it does not")
 		}
@@ -442,7 +443,7 @@ func TestStoreSavesNoSessionOfAnotherCollection(t *testing.T) {
 		"of another collection": func(t *testing.T, _ *storetest.Fixture) *storetest.Fixture { return storetest.Setup(t) },
 		"of another database":   func(_ *testing.T, f *storetest.Fixture) *storetest.Fixture { return elsewhere(f) },
 	} {
-		// both gives the session of a visitor of the first store, got from both.
+		// both returns the session of a visitor of the first store, loaded by both.
 		both := func(t *testing.T) (one, two *storetest.Fixture, b *storetest.Browser, session *sessions.Session, r *http.Request) {
 			t.Helper()
 			one = storetest.Setup(t)
@@ -746,8 +747,8 @@ func TestReplacedValuesAreSaved(t *testing.T) {
 	}
 }
 
-// TestReplacedOptionsCount: the pointer may be another, shared, or nil; the store changes no options
-// but those that it made itself.
+// TestReplacedOptionsCount: the pointer may be different, shared, or nil. The store changes only
+// options that it created itself.
 func TestReplacedOptionsCount(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -814,8 +815,8 @@ func TestReplacedOptionsCount(t *testing.T) {
 // everybody is a session that is not on the heap, where a weak reference is another matter.
 var everybody sessions.Session
 
-// TestSessionMadeByHandIsSaved: one that the application made itself, by gorilla's constructor or as a part
-// of something, can be saved, saved again, loaded and ended.
+// TestSessionMadeByHandIsSaved: a session that the application created itself, by gorilla's
+// constructor or as part of another value, can be saved, saved again, loaded and ended.
 func TestSessionMadeByHandIsSaved(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -870,8 +871,8 @@ func TestSessionMadeByHandIsSaved(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestCookieIsGorillas: the cookie is what sessions.NewCookie makes of the session's options, every
-// attribute of it.
+// TestCookieIsGorillas: the cookie has every attribute of sessions.NewCookie with the session's
+// options.
 func TestCookieIsGorillas(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -1026,7 +1027,8 @@ func TestSaveAfterTheBodyStoresWithoutACookie(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestEachNewIsASessionOfItsOwn: each call of New gives a session of its own, and none is Get's.
+// TestEachNewIsASessionOfItsOwn: each call of New returns a separate session, and none is that of
+// Get.
 func TestEachNewIsASessionOfItsOwn(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)

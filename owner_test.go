@@ -317,7 +317,7 @@ func TestLaterOwnerKeyCountsFromTheNextSave(t *testing.T) {
 	f.WantCommands("find")
 }
 
-// TestOwnerIndexIsCreatedAndUsed is made, also where there is no TTL index, and used.
+// TestOwnerIndexIsCreatedAndUsed: the index is created, also without a TTL index, and used.
 func TestOwnerIndexIsCreatedAndUsed(t *testing.T) {
 	t.Parallel()
 	f := storetest.SetupOwners(t)
@@ -383,7 +383,7 @@ func TestEndOfAListIsBounded(t *testing.T) {
 		if all != errors.Is(last, mongostore.ErrUnavailable) {
 			t.Errorf("to the end %t: %v", all, last)
 		}
-		// The others are answered immediately. A Timeout doubled twice is longer.
+		// The others get an immediate response. A Timeout doubled twice is longer.
 		hung := f.Wire.Count() - before
 		if d := time.Since(start); hung == 0 || d > time.Duration(hung)*timeout+2*storetest.Slack {
 			t.Errorf("to the end %t: took %v, and %d commands hung", all, d, hung)
@@ -519,7 +519,7 @@ func TestKey(t *testing.T) {
 	b.WantOut("revoked")
 }
 
-// TestPing reports whether the database answers.
+// TestPing: Ping reports whether the database responds.
 func TestPing(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)

@@ -371,7 +371,7 @@ func TestGoneWithdrawsCookie(t *testing.T) {
 			}
 			f.WantDocuments(0)
 
-			// The visitor can still be told to log out.
+			// The application can still log the visitor out.
 			session.Options.MaxAge = -1
 			if err := f.Store.Save(b.Request(), w, session); err != nil {
 				t.Fatal(err)
@@ -896,8 +896,8 @@ func TestRepeatedDeletionEndsTheRenewedSession(t *testing.T) {
 	}
 }
 
-// TestLogoutByHand: a handler that makes a session of the name and removes it, without
-// loading it, logs out.
+// TestLogoutByHand: a handler logs out by creating a session of the name and removing it,
+// without loading it.
 func TestLogoutByHand(t *testing.T) {
 	t.Parallel()
 	for what, options := range map[string]func(*sessions.Options) *sessions.Options{

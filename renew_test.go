@@ -643,7 +643,7 @@ func TestRenewalReportsTheTruthWithoutAResponse(t *testing.T) {
 }
 
 // TestTakingTheIDAwayRenews: a session whose ID the application has removed is saved as by Renew. Of
-// several such saves one wins, none undoes a logout, and a change made meanwhile is merged.
+// several such saves one wins, none undoes a logout, and a concurrent change is merged.
 func TestTakingTheIDAwayRenews(t *testing.T) {
 	t.Parallel()
 	t.Run("concurrently", func(t *testing.T) {
@@ -919,8 +919,8 @@ func TestOldTombstoneIsANewSession(t *testing.T) {
 	}
 }
 
-// TestLoginFormSentTwice: both answers log in, whichever the browser keeps, and nothing
-// of the session from before is lost.
+// TestLoginFormSentTwice: both responses log in, whichever the browser keeps, and no value of
+// the earlier session is lost.
 func TestLoginFormSentTwice(t *testing.T) {
 	t.Parallel()
 	owners := func(c *mongostore.Config) { c.OwnerKey = "user" }

@@ -553,7 +553,7 @@ func TestSaving(t *testing.T) {
 	}
 }
 
-// decoded gives a document as the driver decodes it.
+// decoded returns a document as the driver decodes it.
 func decoded(t *testing.T, v bson.RawValue) bson.D {
 	t.Helper()
 	var d bson.D
@@ -716,7 +716,7 @@ func TestBadInputStoresNothing(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestPersistStoresANewSession makes a session that a cookie can be given to later.
+// TestPersistStoresANewSession: Persist stores a new session that can get a cookie later.
 func TestPersistStoresANewSession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -976,7 +976,7 @@ func TestLoweredMaxSizeConcernsChangesOnly(t *testing.T) {
 	}
 }
 
-// TestSkipEmptyStoresNoNewEmptySession: bots make no documents, if the application wants so.
+// TestSkipEmptyStoresNoNewEmptySession: with SkipEmpty, requests of bots create no documents.
 func TestSkipEmptyStoresNoNewEmptySession(t *testing.T) {
 	t.Parallel()
 	for _, skip := range []bool{false, true} {
@@ -997,8 +997,8 @@ func TestSkipEmptyStoresNoNewEmptySession(t *testing.T) {
 	}
 }
 
-// TestRepeatedInsertLeavesOneDocument: a save that is repeated, since the first one's response was lost,
-// makes no second document.
+// TestRepeatedInsertLeavesOneDocument: a save that is repeated, because the first one's response
+// was lost, creates no second document.
 func TestRepeatedInsertLeavesOneDocument(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -1338,8 +1338,7 @@ func TestChangedSaveSendsTheChangeAlone(t *testing.T) {
 	}
 }
 
-// TestTouchSendsTheCookieOnce: what makes a touch due is settled by the save that
-// carries it.
+// TestTouchSendsTheCookieOnce: after the save that carries a touch, no touch is due.
 func TestTouchSendsTheCookieOnce(t *testing.T) {
 	t.Parallel()
 	oldKey := []byte("an older key of thirty-two bytes")
@@ -1811,8 +1810,8 @@ func TestDoubtfulWriteCanBeRepeated(t *testing.T) {
 	}
 }
 
-// TestDoubtfulEditOfAListKeepsTheElementsOfOthers: the save that was not answered had merged
-// what another request appended. The next save does not take that for its own.
+// TestDoubtfulEditOfAListKeepsTheElementsOfOthers: a save without a response had merged the
+// elements that another request appended. The next save does not treat them as its own.
 func TestDoubtfulEditOfAListKeepsTheElementsOfOthers(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -1837,8 +1836,8 @@ func TestDoubtfulEditOfAListKeepsTheElementsOfOthers(t *testing.T) {
 	}
 }
 
-// TestDoubtfulEditsOfAListAreMadeOnce: of saves that were not answered, some were carried out.
-// The next save finds out which, also if others have changed the list since.
+// TestDoubtfulEditsOfAListAreMadeOnce: of several saves without a response, some were carried
+// out. The next save detects which, also if others have changed the list since.
 func TestDoubtfulEditsOfAListAreMadeOnce(t *testing.T) {
 	t.Parallel()
 	add := func(message string) func(*sessions.Session) {

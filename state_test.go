@@ -52,8 +52,8 @@ func TestNothingIsRetained(t *testing.T) {
 	})
 }
 
-// TestNoReferenceIsRetained: not even to sessions that left nothing but a reference, be it
-// a weak one.
+// TestNoReferenceIsRetained: the store retains no reference, not even a weak one, to sessions
+// that left nothing else.
 func TestNoReferenceIsRetained(t *testing.T) {
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.SkipEmpty = true })
 	requests := func(n int) {

@@ -26,7 +26,7 @@ import (
 )
 
 // changeServer is a replica set of one member, or a standalone server, to the driver. The
-// test answers each aggregate and getMore itself. The server has no database.
+// test responds to each aggregate and getMore itself. The server has no database.
 type changeServer struct {
 	t        testing.TB
 	address  string
@@ -39,7 +39,7 @@ type changeServer struct {
 	killed []int64
 }
 
-// asked is a command that waits for its answer.
+// asked is a command that waits for its response.
 type asked struct {
 	bson.Raw
 	answer chan bson.D // nil cuts the connection
@@ -201,7 +201,7 @@ func (s *changeServer) wantKilled(cursor int64) {
 	}
 }
 
-// batchOf returns the answer to an aggregate or getMore.
+// batchOf returns the response to an aggregate or getMore.
 func batchOf(kind string, cursor int64, token string, changes ...bson.D) bson.D {
 	return bson.D{{Key: "ok", Value: 1}, {Key: "cursor", Value: bson.D{
 		{Key: "id", Value: cursor},
@@ -441,7 +441,7 @@ func TestWatchIsIndependentOfTheClientsSettings(t *testing.T) {
 	s.wantKilled(7)
 }
 
-// resumable is what a server answers that hands over to another one.
+// resumable is the response of a server that steps down.
 var resumable = append(storetest.Refusal(189, "PrimarySteppedDown"), bson.E{Key: "errorLabels", Value: bson.A{"ResumableChangeStreamError"}})
 
 func TestWatchResumes(t *testing.T) {
