@@ -77,7 +77,7 @@ func TestConformance(t *testing.T) {
 			t.Parallel()
 			coll := collection(t)
 			test.run(t, func(t *testing.T) sessions.Store { return newStore(t, coll) })
-			// The tester does not look at the errors of Save.
+			// The tester ignores the errors of Save.
 			if n, err := coll.CountDocuments(t.Context(), bson.D{}); err != nil || n != test.stored {
 				t.Errorf("%d sessions are stored (error %v), want %d", n, err, test.stored)
 			}
@@ -85,7 +85,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// cookie serves one request by a handler, and returns the cookie that is set.
+// cookie serves one request with a handler, and returns the cookie that it sets.
 func cookie(t *testing.T, store sessions.Store, handle func(*gin.Context, sessions.Session)) *http.Cookie {
 	t.Helper()
 	router := gin.New()
@@ -122,7 +122,7 @@ func TestOptions(t *testing.T) {
 	tests := []struct {
 		name    string
 		before  *gorilla.Options  // the mongostore.Store's; or its defaults
-		options *sessions.Options // given to Store.Options
+		options *sessions.Options // passed to Store.Options
 		handle  func(*gin.Context, sessions.Session)
 		want    http.Cookie
 	}{
@@ -196,7 +196,7 @@ func checkCookie(t *testing.T, got *http.Cookie, want http.Cookie) {
 	}
 }
 
-// flags are the attributes; a cookie without a name has no string.
+// flags returns the attributes; a cookie without a name has no string.
 func flags(c http.Cookie) string {
 	c.Name = "session"
 	return c.String()
@@ -271,7 +271,7 @@ func TestLogout(t *testing.T) {
 	}
 }
 
-// TestLogoutOfPartitionedCookie: it is removed with all attributes that it has.
+// TestLogoutOfPartitionedCookie: the cookie is removed with all its attributes.
 func TestLogoutOfPartitionedCookie(t *testing.T) {
 	t.Parallel()
 	store := newStore(t, collection(t))
@@ -288,7 +288,7 @@ func TestLogoutOfPartitionedCookie(t *testing.T) {
 	})
 }
 
-// TestOutage: the errors of mongostore come through gin-contrib's Save.
+// TestOutage: gin-contrib's Save returns the errors of mongostore.
 func TestOutage(t *testing.T) {
 	coll := collection(t)
 	login := cookie(t, newStore(t, coll), func(_ *gin.Context, session sessions.Session) { session.Set("user", "Ada") })

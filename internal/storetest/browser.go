@@ -11,7 +11,7 @@ import (
 	"github.com/mongostore/mongostore"
 )
 
-// Browser keeps cookies by name, as a browser does that visits one site. It ignores their
+// Browser keeps cookies by name, like a browser that visits one site. It ignores their
 // Path and Domain.
 type Browser struct {
 	F       *Fixture
@@ -24,7 +24,7 @@ func (f *Fixture) Browser() *Browser {
 	return &Browser{F: f, Store: f.Store, Cookies: map[string]string{}}
 }
 
-// Clone returns a second browser with the same cookies, as a window or a thief has.
+// Clone returns a second browser with the same cookies, such as another window or a thief's.
 func (b *Browser) Clone() *Browser {
 	c := b.F.Browser()
 	c.Store = b.Store
@@ -52,7 +52,7 @@ func (b *Browser) Receive(w *httptest.ResponseRecorder) {
 	}
 }
 
-// Load returns the session, in a request of its own.
+// Load returns the session, in a separate request.
 func (b *Browser) Load() *sessions.Session {
 	b.F.T.Helper()
 	session, err := b.Store.Get(b.Request(), Name)
@@ -62,7 +62,7 @@ func (b *Browser) Load() *sessions.Session {
 	return session
 }
 
-// Save saves a session in a request of its own, and returns the response.
+// Save saves a session in a separate request, and returns the response.
 func (b *Browser) Save(session *sessions.Session) (*httptest.ResponseRecorder, error) {
 	w := httptest.NewRecorder()
 	err := b.Store.Save(b.Request(), w, session)
@@ -70,7 +70,7 @@ func (b *Browser) Save(session *sessions.Session) (*httptest.ResponseRecorder, e
 	return w, err
 }
 
-// Renew renews a session in a request of its own, and returns the response.
+// Renew renews a session in a separate request, and returns the response.
 func (b *Browser) Renew(session *sessions.Session) (*httptest.ResponseRecorder, error) {
 	w := httptest.NewRecorder()
 	err := b.Store.Renew(b.Request(), w, session)
@@ -79,8 +79,8 @@ func (b *Browser) Renew(session *sessions.Session) (*httptest.ResponseRecorder, 
 }
 
 // Do loads the session, changes it and saves it in one request. It returns the cookie that was
-// set, or nil if there was none: the session has the ID it had, and goes on. A new ID comes with
-// a cookie, and so does a logout.
+// set. If there was none, it returns nil: the session continues under the same ID. A new ID and a
+// logout set a cookie.
 func (b *Browser) Do(change func(*sessions.Session)) *http.Cookie {
 	b.F.T.Helper()
 	r, w := b.Request(), httptest.NewRecorder()

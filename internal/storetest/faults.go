@@ -20,7 +20,7 @@ import (
 type Faults struct {
 	mu    sync.Mutex
 	down  bool          // connections are refused
-	dark  chan struct{} // nothing passes until it is closed; nil if all does
+	dark  chan struct{} // no data passes until it is closed; nil for no such fault
 	rules map[string]Rule
 	conns map[*wire]struct{}
 	fired int // how many commands a rule has hit
@@ -41,20 +41,20 @@ type Rule struct {
 const (
 	Pass        = iota
 	Refuse      // the connection breaks before the command is sent
-	LoseAnswer  // the command is carried out, and its response lost
+	LoseAnswer  // the command is carried out, and its response is lost
 	Hang        // the command is not sent, and no response comes
 	Hold        // the command is sent once the gate is open
-	Answer      // the response is Reply, and the server is not asked
+	Answer      // the response is Reply, and the command is not sent to the server
 	AnswerAfter // the command is carried out, and the response is Reply
 	Late        // no response comes; once the gate is open the command is sent over another connection
-	BlackHole   // from now on nothing passes over any connection, old or new
-	Slow        // the connection takes its time over each message, from now on
+	BlackHole   // from now on no data passes over any connection, old or new
+	Slow        // the connection delays each message, from now on
 	Throttle    // the connection passes a few bytes at a time, from now on
 	EndReplies  // the command is carried out, and the server closes its side instead of a response
 	EndRequests // the client's side of the connection is closed after the command
-	Garble      // the command is carried out, and the response's header destroyed
-	Damage      // the command is carried out, and the response's document cut short
-	Misaddress  // the command is carried out, and the response addressed to another request
+	Garble      // the command is carried out, and the response's header is corrupted
+	Damage      // the command is carried out, and the response's document is truncated
+	Misaddress  // the command is carried out, and the response is addressed to another request
 )
 
 const (
@@ -62,7 +62,7 @@ const (
 	chunk   = 32                    // bytes of Throttle, in each millisecond
 )
 
-// What tests with faults have in common.
+// Constants of the tests with faults.
 const (
 	Soon       = time.Second        // the Timeout where a fault lasts until it
 	Patience   = 10 * time.Second   // the Timeout elsewhere, and more than any call may take
@@ -74,7 +74,7 @@ func NewFaults() *Faults {
 	return &Faults{rules: map[string]Rule{}, conns: map[*wire]struct{}{}}
 }
 
-// On sets what happens to the commands of a name, from now on.
+// On sets the rule for the commands of a name.
 func (f *Faults) On(command string, r Rule) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -92,7 +92,7 @@ func (f *Faults) RefuseAll() {
 	}
 }
 
-// Heal ends all faults. What was sent into a black hole is lost.
+// Heal ends all faults. Data that was sent into a black hole is lost.
 func (f *Faults) Heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -122,7 +122,7 @@ func (f *Faults) take(command string) Rule {
 	switch {
 	case r.Kind == BlackHole && f.dark == nil:
 		f.dark = make(chan struct{})
-	case f.dark != nil: // for any command, those that look after connections too
+	case f.dark != nil: // for any command, including those that maintain connections
 		r = Rule{Kind: Hang}
 	}
 	return r
@@ -137,7 +137,7 @@ func (f *Faults) Count() int {
 
 var errFault = errors.New("cut by the test")
 
-// DialContext connects to the server, unless a fault forbids it.
+// DialContext connects to the server, unless a fault prevents it.
 func (f *Faults) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	f.mu.Lock()
 	down, dark := f.down, f.dark
@@ -169,12 +169,12 @@ type wire struct {
 	faults *Faults
 
 	mu      sync.Mutex
-	canned  bytes.Buffer // what is to be read instead of the server's reply
-	spoil   int          // the next reply, in the way of a rule's kind
-	away    bool         // and with it the server goes
-	swap    bson.D       // to take the place of the next reply
-	asked   uint32       // the ID of the request that swap answers
-	ended   bool         // nothing more is to be read
+	canned  bytes.Buffer // data to read instead of the server's reply
+	spoil   int          // the kind of rule to apply to the next reply
+	away    bool         // the server becomes unreachable with the next reply
+	swap    bson.D       // replaces the next reply
+	asked   uint32       // the ID of the request that swap replies to
+	ended   bool         // there is no more data to read
 	delayed bool         // by slow
 	trickle bool         // by throttle
 }
@@ -276,7 +276,7 @@ func (c *wire) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if c.spoil != Pass || c.swap != nil {
-		// Without the lock: the driver may close the connection meanwhile.
+		// Without the lock: the driver may close the connection concurrently.
 		c.mu.Unlock()
 		reply, err := ReadMessage(c.Conn)
 		c.mu.Lock()
@@ -304,7 +304,7 @@ func (c *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// replace puts something else in the place of a reply.
+// replace replaces a reply.
 func (c *wire) replace(reply []byte) error {
 	spoil, away := c.spoil, c.away
 	c.spoil, c.away = Pass, false
@@ -317,7 +317,7 @@ func (c *wire) replace(reply []byte) error {
 		_ = c.Conn.Close()
 		return io.EOF
 	case EndReplies:
-		c.ended = true // but what the driver writes still arrives
+		c.ended = true // the driver's writes still arrive
 		return io.EOF
 	case Garble:
 		copy(reply, "HTTP/1.1 400 Bad Request")
@@ -325,7 +325,7 @@ func (c *wire) replace(reply []byte) error {
 		reply = reply[:len(reply)-len(reply)/4]
 		binary.LittleEndian.PutUint32(reply, uint32(len(reply)))
 	case Misaddress:
-		reply[8]++ // the ID of the request that this answers
+		reply[8]++ // the ID of the request that this replies to
 	default:
 		reply = ReplyTo(c.asked, c.swap)
 		c.swap = nil
@@ -350,10 +350,10 @@ func ReadMessage(r io.Reader) ([]byte, error) {
 	return message, err
 }
 
-// OpMsg is the number of the protocol's messages with a command or its response.
+// OpMsg is the opcode of messages with a command or its response.
 const OpMsg = 2013
 
-// CommandOf returns the name of the command that an OP_MSG message holds.
+// CommandOf returns the name of the command in an OP_MSG message.
 // https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/
 func CommandOf(message []byte) string {
 	const header, flags, kind = 16, 4, 1
@@ -367,7 +367,7 @@ func CommandOf(message []byte) string {
 	return elements[0].Key()
 }
 
-// ReplyTo returns the message that answers a request.
+// ReplyTo returns the message that replies to a request.
 func ReplyTo(request uint32, doc any) []byte {
 	body, err := bson.Marshal(doc)
 	if err != nil {
@@ -381,7 +381,7 @@ func ReplyTo(request uint32, doc any) []byte {
 	return append(m, body...)
 }
 
-// Refusal returns a server's response that it has not carried out a command.
+// Refusal returns a server's response to a command that it has not carried out.
 func Refusal(code int, codeName string) bson.D {
 	return bson.D{{Key: "ok", Value: 0}, {Key: "code", Value: code}, {Key: "codeName", Value: codeName}, {Key: "errmsg", Value: codeName + ", says the test"}}
 }
@@ -393,6 +393,6 @@ func Quoting(code int, codeName string) bson.D {
 	return reply
 }
 
-// Slack is what a busy machine may take on top of what a call waits for. It is less than a
-// Timeout that is doubled twice adds.
+// Slack is the extra time that a call may take on a busy machine. It is less than the time that
+// doubling a Timeout twice would add.
 const Slack = 2500 * time.Millisecond

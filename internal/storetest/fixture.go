@@ -25,7 +25,7 @@ var (
 	BlockKey   = []byte("sixteen-byte-key")
 )
 
-// Fixture is a store on a collection of its own. The commands of its connections are logged,
+// Fixture is a store on its own collection. The commands of its connections are logged,
 // and faults can be injected into them.
 type Fixture struct {
 	T     testing.TB
@@ -46,7 +46,7 @@ func Setup(t testing.TB, change ...func(*mongostore.Config)) *Fixture {
 	return f
 }
 
-// SetupOwners is [Setup] of a store that knows the users of its sessions, and their devices.
+// SetupOwners is [Setup] of a store with an OwnerKey and details of devices.
 func SetupOwners(t testing.TB) *Fixture {
 	t.Helper()
 	return Setup(t, func(c *mongostore.Config) {
@@ -76,7 +76,7 @@ func (f *Fixture) start(client *mongo.Client, change []func(*mongostore.Config))
 		Collection: f.Coll.Name(),
 		Cleanup:    mongostore.CleanupOff,
 		Logger:     slog.New(slog.NewTextHandler(f.Text, nil)),
-		Timeout:    20 * time.Second, // a busy machine is no outage
+		Timeout:    20 * time.Second, // so that a busy machine causes no timeout
 	}
 	for _, c := range change {
 		c(&f.Cfg)
@@ -96,7 +96,7 @@ func (f *Fixture) connect(opts *options.ClientOptions, change ...func(*options.C
 	f.T.Helper()
 	opts.SetMonitor(f.Log.Monitor()).
 		SetDialer(f.Wire).
-		SetHeartbeatInterval(500 * time.Millisecond) // the least that the driver accepts
+		SetHeartbeatInterval(500 * time.Millisecond) // the minimum that the driver accepts
 	for _, c := range change {
 		c(opts)
 	}
@@ -111,7 +111,7 @@ func (f *Fixture) connect(opts *options.ClientOptions, change ...func(*options.C
 	return client
 }
 
-// Open opens another store of the fixture's configuration, as another process would.
+// Open opens another store with the fixture's configuration, as another process would.
 func (f *Fixture) Open() *mongostore.Store {
 	f.T.Helper()
 	store, err := mongostore.Open(f.T.Context(), f.Cfg, SigningKey)
@@ -127,7 +127,7 @@ func (f *Fixture) Open() *mongostore.Store {
 	return store
 }
 
-// OpenWith opens another store, with a Timeout of its own which does not limit the opening.
+// OpenWith opens another store, with another Timeout, which does not apply to Open itself.
 func (f *Fixture) OpenWith(timeout time.Duration) *mongostore.Store {
 	f.T.Helper()
 	cfg := f.Cfg
@@ -156,7 +156,7 @@ func (f *Fixture) Documents() []bson.Raw {
 	return docs
 }
 
-// Live returns the documents that are no tombstones, whatever else may be wrong with them.
+// Live returns the documents that are not tombstones, including damaged ones.
 func (f *Fixture) Live() []bson.Raw {
 	f.T.Helper()
 	return slices.DeleteFunc(f.Documents(), isTombstone)
@@ -167,7 +167,7 @@ func isTombstone(doc bson.Raw) bool {
 	return err == nil && rev.Type == bson.TypeNull
 }
 
-// Document returns the only document that is no tombstone.
+// Document returns the only document that is not a tombstone.
 func (f *Fixture) Document() bson.Raw {
 	f.T.Helper()
 	docs := f.Live()
@@ -201,7 +201,7 @@ func (f *Fixture) WantCommands(want ...string) {
 	}
 }
 
-// Edit updates all documents but tombstones, without the store.
+// Edit updates all documents except tombstones, without the store.
 func (f *Fixture) Edit(update any) {
 	f.T.Helper()
 	noTombstone := bson.D{{Key: "rev", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$type", Value: "null"}}}}}}
@@ -264,8 +264,8 @@ func (f *Fixture) WantLive(n int) {
 	}
 }
 
-// Older sets the dates of all sessions back, but not those of tombstones, as if they had been
-// stored d earlier.
+// Older sets the dates of all sessions except tombstones back, as if they had been stored d
+// earlier.
 func (f *Fixture) Older(d time.Duration) {
 	f.T.Helper()
 	docs := f.Live()
@@ -284,7 +284,7 @@ func (f *Fixture) Older(d time.Duration) {
 }
 
 // Another opens a store on the same collection with other settings. The fixture's faults do
-// not reach its connections.
+// not affect its connections.
 func (f *Fixture) Another(change ...func(*mongostore.Config)) *mongostore.Store {
 	f.T.Helper()
 	cfg := f.Cfg

@@ -87,7 +87,7 @@ func gobInt(n int) []byte {
 }
 
 // laboriousGob returns a gob of a struct whose fields are all lists in lists in lists. The
-// decoder prepares itself for each of them, though it has no such field.
+// decoder compiles an engine for each of them, although the target has no such field.
 func laboriousGob(fields, levels int) []byte {
 	const id = 100
 	common := func(id int) []byte { return slices.Concat([]byte{1, 2}, gobInt(id), []byte{0, 1}) }
@@ -111,8 +111,8 @@ func laboriousGob(fields, levels int) []byte {
 	return append(stream, message(gobInt(id), []byte{1, 0})...)
 }
 
-// LyingGobs returns gobs whose counts are false. To decode one costs encoding/gob gigabytes of
-// memory, or ends the process.
+// LyingGobs returns gobs with false counts. Decoding one with encoding/gob allocates gigabytes of
+// memory, or crashes the process.
 func LyingGobs(t testing.TB) map[string][]byte {
 	t.Helper()
 	registerTypes()
@@ -126,7 +126,7 @@ func LyingGobs(t testing.TB) map[string][]byte {
 		for range levels {
 			contents = append(contents, "\x05links"...)
 			contents = append(contents, id...)
-			contents = append(contents, 0x7f, 0) // the decoder passes over the length
+			contents = append(contents, 0x7f, 0) // the decoder skips the length
 			contents = append(contents, count...)
 		}
 		return lyingGob(t, links{}, append(contents, 0)...)

@@ -19,7 +19,7 @@ type CommandLog struct {
 	bytes    int
 }
 
-// Monitor returns the monitor that a client has to be opened with.
+// Monitor returns the monitor to open a client with.
 func (l *CommandLog) Monitor() *event.CommandMonitor {
 	return &event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
 		switch e.CommandName {
@@ -56,20 +56,20 @@ func (l *CommandLog) Size() int {
 	return l.bytes
 }
 
-// LogBuffer keeps what a logger writes.
+// LogBuffer collects the output of a logger.
 type LogBuffer struct {
 	mu  sync.Mutex
 	buf strings.Builder
 }
 
-// Write appends to what is kept. It never fails.
+// Write appends to the collected output. It never fails.
 func (b *LogBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.Write(p)
 }
 
-// String returns what was written.
+// String returns the collected output.
 func (b *LogBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

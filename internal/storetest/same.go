@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Same reports whether two values have the same type and are alike: floats to the bit, times by
-// instant and offset. Nil and empty are not alike. A type that refers to itself has a method
+// Same reports whether two values have the same type and are equal: floats bit by bit, times by
+// instant and offset. Nil and empty are not equal. A recursive type has a method
 // SameAs(any) bool.
 func Same(a, b any) bool {
 	return sameReflected(reflect.ValueOf(a), reflect.ValueOf(b), 0)

@@ -18,12 +18,12 @@ import (
 	"github.com/mongostore/mongostore"
 )
 
-// Scripted is a server that responds as its script says, and passes everything else on to the
-// test server. What a test finds in the database is real.
+// Scripted is a server that responds according to its script, and forwards all other commands to
+// the test server. So the database holds real data.
 //
-// To the driver it is the primary of a replica set, or a standalone server, whatever the
-// test server is. The driver repeats writes that it sends to a primary, and like MongoDB the
-// scripted server carries out a repeated write once:
+// To the driver it is the primary of a replica set, or a standalone server, regardless of the
+// test server. The driver retries writes to a primary. Like MongoDB, the scripted server carries
+// out a retried write once:
 // https://www.mongodb.com/docs/manual/core/retryable-writes/
 type Scripted struct {
 	address string
@@ -38,29 +38,29 @@ type Scripted struct {
 	script   map[string]Line
 	writes   map[string]*write // by session and number
 	counter  int64             // of the topology's version
-	stepped  bool              // down: another member would be the primary now
+	stepped  bool              // down: this server is not the primary
 	changed  chan struct{}     // closed when the topology changes
 	conns    map[net.Conn]struct{}
-	answered int // commands by the script
+	answered int // the number of responses by the script
 }
 
 // Line is a line of the script: the response to a command.
 type Line struct {
-	Skip  int           // as many commands of the name are passed on before
+	Skip  int           // this number of commands of the name is forwarded before
 	Once  bool          // only to one command
 	Apply bool          // the command is carried out first, and Reply is added to the true response
-	Reply bson.D        // nil for nothing but the true response
+	Reply bson.D        // nil for only the true response
 	Seen  chan struct{} // a send for each command that was carried out
 	Gate  chan struct{} // the response is held back until it is closed; nil for no wait
 	Cut   bool          // the connection breaks instead of a response
-	Steps bool          // the primary steps down with that
-	Elect bool          // and is elected again a moment later
+	Steps bool          // the primary steps down with the response
+	Elect bool          // and is elected again shortly after
 	Then  *Line         // the response to later commands of the name
 
 	Do func(command bson.Raw) // is called before Reply is sent, one call at a time
 }
 
-// write is one that the driver may repeat.
+// write is a write that the driver may retry.
 type write struct {
 	mu    sync.Mutex // held while it is carried out
 	reply bson.Raw   // nil until then
@@ -113,7 +113,7 @@ func startScripted(t testing.TB, set string) *Scripted {
 	return s
 }
 
-// backendAddress is where the test server takes writes.
+// backendAddress is the address where the test server accepts writes.
 var backendAddress = sync.OnceValues(func() (string, error) {
 	s, err := StartServer()
 	if err != nil {
@@ -133,8 +133,8 @@ var backendAddress = sync.OnceValues(func() (string, error) {
 	return options.Client().ApplyURI(s.URI).Hosts[0], nil
 })
 
-// Client returns a client of the scripted server whose commands are logged, and which the
-// fixture's faults reach.
+// Client returns a client of the scripted server. Its commands are logged, and the fixture's
+// faults affect it.
 func (s *Scripted) Client(f *Fixture, change ...func(*options.ClientOptions)) *mongo.Client {
 	f.T.Helper()
 	direct := options.Client().ApplyURI(Server(f.T).URI)
@@ -169,7 +169,7 @@ func (s *Scripted) On(command string, l Line) {
 	s.script[command] = l
 }
 
-// Heal ends the script, and makes this the primary again.
+// Heal ends the script, and makes this server the primary again.
 func (s *Scripted) Heal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,14 +179,14 @@ func (s *Scripted) Heal() {
 	}
 }
 
-// Count returns how many commands the script has answered.
+// Count returns the number of commands that the script has responded to.
 func (s *Scripted) Count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.answered
 }
 
-// turn changes the topology. The lock is held.
+// turn changes the topology. The caller holds the lock.
 func (s *Scripted) turn(stepped bool) {
 	s.stepped = stepped
 	s.counter++
@@ -219,7 +219,7 @@ func (s *Scripted) next(command string) (Line, bool) {
 	return l, ok
 }
 
-// stepDown is what a line does to the topology.
+// stepDown applies a line's changes to the topology.
 func (s *Scripted) stepDown(l Line) {
 	if !l.Steps {
 		return
@@ -240,8 +240,8 @@ func (s *Scripted) stepDown(l Line) {
 	}
 }
 
-// Parts of the responses of a server that is no longer the primary, labelled as by MongoDB 4.4
-// and later.
+// Parts of the responses of a server that is no longer the primary, with the labels of MongoDB
+// 4.4 and later.
 var (
 	Retryable  = bson.E{Key: "errorLabels", Value: bson.A{"RetryableWriteError"}}
 	NotPrimary = append(Refusal(10107, "NotWritablePrimary"), Retryable)
@@ -251,8 +251,8 @@ var (
 	SteppedNow = append(Refusal(189, "PrimarySteppedDown"), Retryable)
 )
 
-// serve serves one connection, over one of its own to the test server. Whatever goes wrong
-// ends both.
+// serve serves one connection, using a separate connection to the test server. Any error closes
+// both.
 func (s *Scripted) serve(client net.Conn) {
 	defer client.Close()
 	backend, err := (&net.Dialer{}).DialContext(s.ctx, "tcp", s.backend)
@@ -339,7 +339,7 @@ func (s *Scripted) answer(backend io.ReadWriter, request []byte) ([]byte, error)
 	return ReplyTo(id, append(fields, l.Reply...)), nil
 }
 
-// withVersion adds the topology's version to the answers of a member that steps down.
+// withVersion adds the topology's version to the responses of a member that steps down.
 func (s *Scripted) withVersion(id uint32, reply bson.D) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -353,7 +353,7 @@ func (s *Scripted) version() bson.E {
 	return bson.E{Key: "topologyVersion", Value: bson.D{{Key: "processId", Value: s.process}, {Key: "counter", Value: s.counter}}}
 }
 
-// shakeHands answers hello with what the test server says of itself, except for its kind.
+// shakeHands responds to hello with the test server's response, except for the kind of server.
 func (s *Scripted) shakeHands(backend io.ReadWriter, request []byte) ([]byte, error) {
 	reply, err := exchange(backend, request)
 	if err != nil {
@@ -394,7 +394,7 @@ func (s *Scripted) shakeHands(backend io.ReadWriter, request []byte) ([]byte, er
 	return envelope(reply, fields)
 }
 
-// watch answers a hello that wants to wait until the topology changes.
+// watch responds to a hello that waits for a change of the topology.
 func (s *Scripted) watch(backend io.ReadWriter, request []byte) ([]byte, error) {
 	var hello struct {
 		Wait    int64 `bson:"maxAwaitTimeMS"`
@@ -424,7 +424,7 @@ func (s *Scripted) watch(backend io.ReadWriter, request []byte) ([]byte, error) 
 	return s.shakeHands(backend, plain)
 }
 
-// carryOut passes a command on, unless it is one that was carried out before.
+// carryOut forwards a command, unless it was carried out before.
 func (s *Scripted) carryOut(backend io.ReadWriter, request []byte) ([]byte, error) {
 	doc := FirstDocument(request)
 	plain, err := without(request, "lsid", "txnNumber", "$clusterTime", "$readPreference")
@@ -456,7 +456,7 @@ func (s *Scripted) carryOut(backend io.ReadWriter, request []byte) ([]byte, erro
 	return ReplyTo(binary.LittleEndian.Uint32(request[4:]), w.reply), nil
 }
 
-// exchange asks the test server. The reply is nil if none comes, by the request's own wish.
+// exchange sends a request to the test server. The reply is nil if the request expects none.
 func exchange(backend io.ReadWriter, request []byte) ([]byte, error) {
 	if _, err := backend.Write(request); err != nil {
 		return nil, err
@@ -468,7 +468,7 @@ func exchange(backend io.ReadWriter, request []byte) ([]byte, error) {
 	return ReadMessage(backend)
 }
 
-// documentStart is where a message's first document begins.
+// documentStart returns the offset of a message's first document.
 // https://www.mongodb.com/docs/manual/legacy-opcodes/
 func documentStart(message []byte) int {
 	const header, flags, kind, opReply = 16, 4, 1, 1
@@ -484,7 +484,7 @@ func FirstDocument(message []byte) bson.Raw {
 	return bson.Raw(doc[:min(len(doc), int(binary.LittleEndian.Uint32(doc)))])
 }
 
-// envelope puts another document in the place of a message's first one.
+// envelope replaces a message's first document.
 func envelope(message []byte, doc any) ([]byte, error) {
 	body, err := bson.Marshal(doc)
 	if err != nil {
@@ -497,7 +497,7 @@ func envelope(message []byte, doc any) ([]byte, error) {
 	return framed, nil
 }
 
-// without takes fields out of a command.
+// without removes fields from a command.
 func without(request []byte, names ...string) ([]byte, error) {
 	var fields bson.D
 	if err := bson.Unmarshal(FirstDocument(request), &fields); err != nil {

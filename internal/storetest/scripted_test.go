@@ -6,7 +6,7 @@ import (
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
-// TestScripted: the driver takes the scripted server for what it is to be.
+// TestScripted: the driver detects the scripted server as the configured kind of server.
 func TestScripted(t *testing.T) {
 	t.Parallel()
 	for _, set := range []string{"", "rs"} {

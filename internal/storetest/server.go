@@ -1,6 +1,6 @@
-// Package storetest holds what the tests of this repository share: the test server, a store
-// on a collection of its own, a browser, faults on the wire, and a server that follows a
-// script.
+// Package storetest contains the helpers that the tests of this repository share: the test
+// server, a store on its own collection, a browser, faults on the wire, and a server that
+// follows a script.
 package storetest
 
 import (
@@ -36,7 +36,7 @@ type TestServer struct {
 	process *testserver.Server
 }
 
-// Server returns the server under the tests. It skips the test if there can be none because
+// Server returns the server under the tests. It skips the test if no server is possible because
 // this is the root module without the rest of the repository.
 func Server(t testing.TB) *TestServer {
 	t.Helper()
@@ -76,7 +76,7 @@ var startServer = sync.OnceValues(func() (*TestServer, error) {
 		process:     process,
 	}
 	started.Store(s)
-	fmt.Fprintln(os.Stderr, "mongostore: tests run against", s.Description) // an Example owns the standard output
+	fmt.Fprintln(os.Stderr, "mongostore: tests run against", s.Description) // standard output belongs to the Examples
 	return s, nil
 })
 
@@ -90,7 +90,7 @@ func (s *TestServer) stop() error {
 	return err
 }
 
-// NeedsMongoDB skips a test of what only MongoDB itself has.
+// NeedsMongoDB skips a test of a feature that only MongoDB itself has.
 func NeedsMongoDB(t testing.TB, what string) {
 	t.Helper()
 	if s := Server(t); !strings.HasPrefix(s.Description, "MongoDB ") {
@@ -98,8 +98,7 @@ func NeedsMongoDB(t testing.TB, what string) {
 	}
 }
 
-// NeedsRepository skips a test that looks at more of the repository than the root module, if
-// the rest is absent.
+// NeedsRepository skips a test that reads files outside the root module, if they are absent.
 func NeedsRepository(t testing.TB) {
 	t.Helper()
 	if err := testserver.Check(); err != nil {
@@ -116,8 +115,8 @@ func Collection(prefix string) string {
 }
 
 // Main runs the tests of a package, stops the test server, and exits. TestMain calls it. The
-// exit code is 1 also if the server could not be cleaned up, or if goroutines are left. Where
-// there can be no test server, the Examples are skipped: they have no other way to say so.
+// exit code is also 1 if the server could not be cleaned up, or if goroutines are left. If no
+// test server is possible, the Examples are skipped, since an Example cannot skip itself.
 func Main(m *testing.M) {
 	flag.Parse()
 	if err := testserver.Check(); err != nil {
@@ -192,8 +191,8 @@ func runsExamples() bool {
 	return false
 }
 
-// withDatabase returns the connection string with another database. A user remains one of the
-// database that authenticated it before.
+// withDatabase returns the connection string with another database. The database that
+// authenticates the user stays the same.
 func withDatabase(uri, database string) string {
 	uri, query, _ := strings.Cut(uri, "?")
 	scheme, address, _ := strings.Cut(uri, "://")
@@ -208,8 +207,8 @@ func withDatabase(uri, database string) string {
 }
 
 // leftBehind returns the stacks of the goroutines that are running although all tests have
-// ended, all stores and clients are closed, and the server has stopped. It waits a little for
-// those that are about to end.
+// ended, all stores and clients are closed, and the server has stopped. It waits briefly for
+// goroutines that are about to end.
 func leftBehind() string {
 	var left []string
 	for range 100 {
