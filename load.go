@@ -329,7 +329,7 @@ func (s *Store) adoptFrom(session *sessions.Session, st *state) bool {
 }
 
 // adoptCookies looks up the sessions of the request's cookies, for the logout of a session that
-// this store does not know, such as one that a handler has made for that.
+// this store does not know, such as one that a handler has created for the logout.
 func (s *Store) adoptCookies(r *http.Request, session *sessions.Session, st *state) error {
 	if st.known {
 		return nil
