@@ -1116,3 +1116,40 @@ func TestLoginOfAMigratedVisitorWhoseTombstoneFails(t *testing.T) {
 	f.Wire.Heal()
 	b.WantIn("with the old cookie")
 }
+
+// TestVisitorsWithOneOldCookieDoNotShareALogin: a CookieStore without an encryption key sets
+// the same cookie for all visitors that get the same values in the same second. When one of
+// them logs in, by Save alone, the others are not logged in.
+func TestVisitorsWithOneOldCookieDoNotShareALogin(t *testing.T) {
+	t.Parallel()
+	for what, visited := range map[string]bool{"before the session is stored here": false, "in a session stored here": true} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			old := sessions.NewCookieStore(storetest.SigningKey)
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom, c.OwnerKey = old, "user" })
+			ada := f.Browser()
+			w := httptest.NewRecorder()
+			session, err := old.New(ada.Request(), storetest.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			session.Values["visits"] = 1
+			if err := old.Save(ada.Request(), w, session); err != nil {
+				t.Fatal(err)
+			}
+			ada.Receive(w)
+			bob := ada.Clone()
+			if visited {
+				ada.Visit(storetest.SetValue("visits", 2))
+				bob.Visit(storetest.SetValue("visits", 3))
+			}
+			ada.Visit(storetest.SetValue("user", "ada"))
+			ada.WantIn("the visitor who logged in")
+			for range 2 {
+				if s := bob.Load(); s.Values["user"] != nil {
+					t.Errorf("the other visitor is %v", s.Values["user"])
+				}
+			}
+		})
+	}
+}

@@ -250,10 +250,22 @@ func (s *Store) plan(session *sessions.Session, st *state, in intent, details *b
 	if !st.stored && st.origin != nil {
 		p.origin, p.base = st.origin, st.origin.record
 	}
-	switch {
-	case in == intentTouch && !st.stored:
+	if in == intentTouch && !st.stored {
 		return plan{}, errors.New("session is not stored")
-	case p.origin != nil && in == intentRenew, st.stored && in != intentTouch && (in == intentRenew || session.ID != st.id):
+	}
+	p.next.meta, p.next.fields = p.base.meta, p.base.fields
+	if in != intentTouch {
+		if p.change, p.next.fields, err = s.codec.diff(&p.base, session.Values, st.doubts, s.cfg.MaxSize); err != nil {
+			return plan{}, err
+		}
+		if p.next.owner, err = s.ownerOf(session.Values, p.base.owner); err != nil {
+			return plan{}, err
+		}
+		p.newOwner = st.doubts.owner || !p.next.owner.Equal(p.base.owner)
+	}
+	fresh := in == intentRenew || in == intentSave && s.mustRenew(&p)
+	switch {
+	case (st.stored || p.origin != nil) && fresh, st.stored && in != intentTouch && session.ID != st.id:
 		p.op, p.id = opRenew, newID()
 	case p.origin != nil:
 		p.op, p.id = opInsert, p.origin.id
@@ -265,28 +277,17 @@ func (s *Store) plan(session *sessions.Session, st *state, in intent, details *b
 	switch {
 	case in == intentPersist && st.stored:
 		p.options.MaxAge = st.given.MaxAge
-	case in == intentTouch: // a changed cookie attribute is left to Save
+	case in == intentTouch: // a cookie attribute that has changed waits for Save
 		age := p.options.MaxAge
 		p.options = st.given
 		p.options.MaxAge = age
 	}
 	p.touch = p.op != opUpdate || s.touchDue(st, &p.options, in, p.now)
-
-	p.next.meta = p.base.meta
 	if p.op != opUpdate {
 		p.next.hash, p.next.name = hashID(p.id), bsonval.String(session.Name())
 	}
 	if p.op == opRenew {
 		p.next.migratedUntil = time.Time{} // the fresh ID is not that of the old cookie
-	}
-	if p.next.fields = p.base.fields; in != intentTouch {
-		if p.change, p.next.fields, err = s.codec.diff(&p.base, session.Values, st.doubts, s.cfg.MaxSize); err != nil {
-			return plan{}, err
-		}
-		if p.next.owner, err = s.ownerOf(session.Values, p.base.owner); err != nil {
-			return plan{}, err
-		}
-		p.newOwner = st.doubts.owner || !p.next.owner.Equal(p.base.owner)
 	}
 	if details != nil {
 		p.next.details = *details
@@ -307,10 +308,20 @@ func (s *Store) plan(session *sessions.Session, st *state, in intent, details *b
 	return p, nil
 }
 
+// mustRenew reports whether a save has to renew a session that was migrated, because it changes
+// the session's user. The cookies of a CookieStore without an encryption key are the
+// same for two visitors who were given the same values in the same second. Such visitors share
+// a session until one of them logs in.
+func (s *Store) mustRenew(p *plan) bool {
+	if s.cfg.OwnerKey == "" || p.origin == nil && p.base.migratedUntil.IsZero() {
+		return false
+	}
+	return !s.merger.same(valueOf(p.base.fields, s.cfg.OwnerKey), valueOf(p.next.fields, s.cfg.OwnerKey))
+}
+
 // planTimes completes the plan's times and MaxAge.
 func (s *Store) planTimes(p *plan, st *state) {
-	fresh := p.op == opInsert && p.origin == nil
-	if fresh || p.next.createdAt.IsZero() {
+	if p.op == opInsert && p.origin == nil || p.next.createdAt.IsZero() {
 		p.next.createdAt = p.now
 	}
 	newAge := st.stored && p.options.MaxAge != st.given.MaxAge

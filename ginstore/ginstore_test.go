@@ -65,9 +65,10 @@ func TestConformance(t *testing.T) {
 		run    func(*testing.T, func(*testing.T) sessions.Store)
 		stored int64 // sessions at the end
 	}{
-		"GetSet":     {func(t *testing.T, f func(*testing.T) sessions.Store) { tester.GetSet(t, f) }, 1},
-		"DeleteKey":  {func(t *testing.T, f func(*testing.T) sessions.Store) { tester.DeleteKey(t, f) }, 1},
-		"Flashes":    {func(t *testing.T, f func(*testing.T) sessions.Store) { tester.Flashes(t, f) }, 1},
+		"GetSet":    {func(t *testing.T, f func(*testing.T) sessions.Store) { tester.GetSet(t, f) }, 1},
+		"DeleteKey": {func(t *testing.T, f func(*testing.T) sessions.Store) { tester.DeleteKey(t, f) }, 1},
+		// Its last request has the cookies of the response before, which sets none.
+		"Flashes":    {func(t *testing.T, f func(*testing.T) sessions.Store) { tester.Flashes(t, f) }, 2},
 		"Clear":      {func(t *testing.T, f func(*testing.T) sessions.Store) { tester.Clear(t, f) }, 1},
 		"Options":    {func(t *testing.T, f func(*testing.T) sessions.Store) { tester.Options(t, f) }, 4},
 		"Many":       {func(t *testing.T, f func(*testing.T) sessions.Store) { tester.Many(t, f) }, 2},
