@@ -117,8 +117,8 @@ type Config struct {
 	// is [CorruptRefuse].
 	OnCorrupt CorruptPolicy
 
-	// OnError responds when [Store.Middleware] cannot load the session, in place of the handler,
-	// or cannot save it, before anything of the handler's response was sent. By default, the
+	// OnError writes the response when [Store.Middleware] cannot load the session, in place of the
+	// handler, or cannot save it, before any part of the handler's response was sent. By default, the
 	// response has the status of [StatusCode] and its text.
 	OnError func(http.ResponseWriter, *http.Request, error)
 

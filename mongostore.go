@@ -21,10 +21,10 @@ import (
 // [New] or [Open]. It is safe for concurrent use. A session is not, as its Values are a map.
 type Store struct {
 	// Codecs sign, and optionally encrypt, the ID in the cookie. New cookies are encoded by the
-	// first codec that can; cookies of all codecs are accepted. New and Open make them of the
-	// key pairs, without a limit on the cookie's age, because the document decides how long
-	// a session lives. Other codecs in their place receive the ID as a string. They must not be
-	// changed while the store is in use.
+	// first codec that can; cookies of all codecs are accepted. New and Open create them from
+	// the key pairs, without a limit on the cookie's age, because the document decides how long
+	// a session lives. If other codecs replace them, they receive the ID as a string. Codecs must
+	// not be changed while the store is in use.
 	Codecs []securecookie.Codec
 
 	// Options are the defaults of every new session; each gets a copy. nil means
@@ -48,8 +48,8 @@ type Store struct {
 var _ sessions.Store = (*Store)(nil)
 
 // New returns a store on a collection, with the defaults of [Config]. It does no network
-// I/O. Nothing has to be created in the database beforehand. The first Save creates the index
-// that deletes expired sessions, in the background.
+// I/O. The database needs no preparation. The first Save creates the index that deletes expired
+// sessions, in the background.
 //
 // The key pairs are those of [sessions.NewCookieStore]. The first key of a pair signs; 32 or
 // 64 bytes are recommended, and less is a warning. The second one encrypts, with 16, 24 or 32
@@ -182,7 +182,7 @@ func collectionOptions() *options.CollectionOptionsBuilder {
 		SetBSONOptions(&options.BSONOptions{})
 }
 
-// MaxAge sets MaxAge of s.Options: how long sessions live that have no MaxAge of their own, in
+// MaxAge sets MaxAge of s.Options: the lifetime of sessions without a MaxAge of their own, in
 // seconds. 0 is a session that ends with the browser. A negative age ends each session that
 // is saved. It must not be called while the store is in use.
 func (s *Store) MaxAge(age int) {
