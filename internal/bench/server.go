@@ -58,7 +58,7 @@ func start(args ...string) (*Server, error) {
 	}, nil
 }
 
-// Embedded reports whether it is the embedded server, with its index mended.
+// Embedded reports whether it is the embedded server, with the index added.
 func (s *Server) Embedded() bool { return s.Env.dir != "" }
 
 // Stop drops what was stored and stops the server.
