@@ -112,6 +112,27 @@ func TestLogoutRemovesTheOldStoresSession(t *testing.T) {
 	f.WantDocuments(0)
 }
 
+// TestLogoutByHandRemovesTheOldStoresSession: also if the request was cancelled.
+func TestLogoutByHandRemovesTheOldStoresSession(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	old := sessions.NewFilesystemStore(dir, storetest.SigningKey)
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	b := f.Browser()
+	b.LoginAt(old)
+	session := sessions.NewSession(f.Store, storetest.Name)
+	session.Options = &sessions.Options{Path: "/", MaxAge: -1}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.Store.Save(b.Request().WithContext(ctx), httptest.NewRecorder(), session); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("files left: %v, %v", left, err)
+	}
+	b.WantOut("afterwards")
+}
+
 // TestUnknownToBothStoresIsANewSession: what neither store knows is a new session, with the error that there
 // would be without migration.
 func TestUnknownToBothStoresIsANewSession(t *testing.T) {
