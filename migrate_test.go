@@ -696,6 +696,24 @@ func TestJoiningAMigratedSessionKeepsLaterFlashes(t *testing.T) {
 	}
 }
 
+// TestLateFirstSaveEndsWithTheAbsoluteTimeout: a session that was taken over is not stored once its
+// age has passed.
+func TestLateFirstSaveEndsWithTheAbsoluteTimeout(t *testing.T) {
+	t.Parallel()
+	f, b, _ := setupMigration(t, storetest.Setup(t).Store, func(c *mongostore.Config) { c.AbsoluteTimeout = 4 * time.Second })
+	slow := b.load()
+	if slow.IsNew {
+		t.Fatal("not taken over")
+	}
+	storetest.Eventually(t, "the session has expired", func() bool { return b.load().IsNew })
+	w := httptest.NewRecorder()
+	err := f.Store.Save(b.request(), w, slow)
+	storetest.WantGone(t, "the late save", w, err)
+	if docs := f.Documents(); len(docs) > 0 {
+		t.Errorf("stored: %v", docs)
+	}
+}
+
 // TestOldCookieFindsTheMigratedSession: as long as that lives, a request with the old
 // cookie gets it, and not once more what the old store had.
 func TestOldCookieFindsTheMigratedSession(t *testing.T) {
