@@ -1761,7 +1761,9 @@ func TestErrorOfTheWriteConcernLeavesTheWriteInDoubt(t *testing.T) {
 	session := b.Load()
 	session.Values["plan"] = "gold"
 	f.Wire.On("update", storetest.Rule{Kind: storetest.AnswerAfter, Once: true, Reply: bson.D{
-		{Key: "ok", Value: 1}, {Key: "n", Value: 1}, {Key: "nModified", Value: 1},
+		{Key: "ok", Value: 1},
+		{Key: "n", Value: 1},
+		{Key: "nModified", Value: 1},
 		{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: 79}, {Key: "errmsg", Value: "no write concern mode of that name"}}},
 	}})
 	if _, err := b.Save(session); !errors.Is(err, mongostore.ErrUnavailable) {
