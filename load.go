@@ -221,12 +221,9 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID, f *found) error
 			}
 			continue
 		case errors.Is(err, ErrNotFound):
-			// A tombstone would still be there, so the old session was ended before it was
-			// renewed; or the tombstone has expired.
-			if f.readAt.Sub(f.seenAt) < tombstoneLife {
-				return s.endRenewed(ctx, f)
-			}
-			return nil
+			// A logout has ended the old session before it was renewed. Or the tombstone has
+			// expired, after an hour. A logout is final, so the first is assumed.
+			return s.endRenewed(ctx, f)
 		case errors.Is(err, ErrCorrupt): // it cannot be loaded
 			return nil
 		case err != nil:
