@@ -113,10 +113,14 @@ func parseCookieID(text string) (c cookieID, ok bool) {
 	return c, validID(c.id) && undecided == validHash(c.from)
 }
 
-// idsExcept returns the IDs of all cookies except one.
+// idsExcept returns the IDs of the cookies but one, each as [undecidedID] returned it.
 func idsExcept(cookies []cookieID, except int) (ids []string) {
 	for i, c := range cookies {
-		if i != except {
+		switch {
+		case i == except:
+		case c.from != "":
+			ids = append(ids, undecidedID(c.id, c.from, c.migrated))
+		default:
 			ids = append(ids, c.id)
 		}
 	}

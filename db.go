@@ -238,4 +238,4 @@ func (s *Store) readInto(ctx context.Context, hash string, into map[any]any) (f 
 
 // maxAttempts is how often a save or a renewal is tried if other requests change the session
 // concurrently.
-const maxAttempts = 16
+const maxAttempts = 64

@@ -99,9 +99,6 @@ func (st *state) endings(session *sessions.Session) (endings []ending) {
 	case !st.known && session.ID != "":
 		endings = append(endings, ending{hash: hashID(session.ID)})
 	}
-	if c, _ := parseCookieID(st.id); c.from != "" {
-		endings = append(endings, ending{hash: c.from})
-	}
 	if o := st.origin; o != nil && o.id != "" {
 		m := o.meta(now())
 		grave := m.toTombstone("", m.createdAt)
@@ -109,6 +106,11 @@ func (st *state) endings(session *sessions.Session) (endings []ending) {
 	}
 	for _, id := range st.others {
 		endings = append(endings, ending{hash: hashID(id)})
+	}
+	for _, id := range append(st.others, st.id) { // and what they were renewed from
+		if c, _ := parseCookieID(id); c.from != "" {
+			endings = append(endings, ending{hash: c.from})
+		}
 	}
 	return endings
 }

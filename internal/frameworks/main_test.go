@@ -151,11 +151,27 @@ func (f *fixture) documents() []bson.Raw {
 // wantDocuments checks how many sessions there are, and returns them.
 func (f *fixture) wantDocuments(n int) []bson.Raw {
 	f.t.Helper()
-	docs := f.documents()
+	docs := slices.DeleteFunc(f.documents(), func(doc bson.Raw) bool {
+		return doc.Lookup("rev").Type == bson.TypeNull // the tombstone of a session that has ended
+	})
 	if len(docs) != n {
 		f.t.Fatalf("%d sessions in the database, want %d", len(docs), n)
 	}
 	return docs
+}
+
+// age moves the dates of all sessions back.
+func (f *fixture) age(by time.Duration) {
+	f.t.Helper()
+	for _, doc := range f.wantDocuments(1) {
+		dates := bson.D{}
+		for _, field := range []string{"createdAt", "seenAt", "expiresAt"} {
+			dates = append(dates, bson.E{Key: field, Value: doc.Lookup(field).Time().Add(-by)})
+		}
+		if _, err := f.coll.UpdateOne(f.t.Context(), bson.D{{Key: "_id", Value: doc.Lookup("_id")}}, bson.D{{Key: "$set", Value: dates}}); err != nil {
+			f.t.Fatal(err)
+		}
+	}
 }
 
 // keys returns the names of the values of the only session, sorted.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 
 	ginsessions "github.com/gin-contrib/sessions"
 	"github.com/gin-gonic/gin"
@@ -195,7 +196,9 @@ func TestGinOptionsReplacesAll(t *testing.T) {
 		if c == nil || c.MaxAge != 3600 || c.HttpOnly != tt.httpOnly || c.Secure != tt.httpOnly {
 			t.Errorf("%+v sets the cookie %v", tt.options, c)
 		}
-		// Of these options the session itself keeps MaxAge; the others are the store's again.
+		// Of these options the session itself keeps MaxAge. The others are the store's again in
+		// the next cookie, which is sent when the session is touched.
+		f.age(10 * time.Minute)
 		c = b.get("/").wants(200, "Ada").cookie(sessionName)
 		if c == nil || c.MaxAge != 3600 || !c.HttpOnly || !c.Secure {
 			t.Errorf("after %+v the next page sets the cookie %v", tt.options, c)
