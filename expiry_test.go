@@ -575,6 +575,20 @@ func TestTimesThatCannotBeVoidNoTimeout(t *testing.T) {
 	}
 }
 
+// TestTimesAreCorrectedOnce: a second save of the session sends nothing.
+func TestTimesAreCorrectedOnce(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	f.Edit(storetest.SetDate("seenAt", time.Now().Add(time.Hour)))
+	session := b.Load()
+	f.Log.Reset()
+	b.MustSave(session)
+	f.WantCommands("update")
+	storetest.WantNoCookie(t, "the second save", b.MustSave(session))
+	f.WantCommands()
+}
+
 // TestClocksMayDifferByAMinute: what a process whose clock is a little ahead has written
 // is not written again.
 func TestClocksMayDifferByAMinute(t *testing.T) {
