@@ -180,6 +180,19 @@ func TestOwnersThatAreOne(t *testing.T) {
 	}
 }
 
+// TestPendingLogoutIsInNoList: the session whose deletion has yet to succeed.
+func TestPendingLogoutIsInNoList(t *testing.T) {
+	t.Parallel()
+	f := storetest.SetupOwners(t)
+	b := f.Browser().LoginAs("ada")
+	f.Wire.On("delete", storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(11600, "InterruptedAtShutdown")})
+	b.Logout()
+	f.WantLive(1)
+	if infos := storetest.SessionsOf(t, f.Store, "ada"); len(infos) > 0 {
+		t.Errorf("listed: %v", infos)
+	}
+}
+
 // TestRevokeEndsOneSession ends one session, also for a request that is under way, and no other.
 func TestRevokeEndsOneSession(t *testing.T) {
 	t.Parallel()
