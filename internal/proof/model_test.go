@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -39,8 +40,20 @@ var modelKeys = [...]struct {
 
 const ( // in modelKeys
 	ownerIndex = 0
+	typeIndex  = 2
 	listIndex  = 3
 )
+
+// modelCount is a type of the application, which is stored as a document. Its map makes the
+// document's bytes differ from one encoding to the next.
+type modelCount struct {
+	N     int            `bson:"n"`
+	Parts map[string]int `bson:"parts"`
+}
+
+func countOf(n int) modelCount {
+	return modelCount{n, map[string]int{"a": n, "b": n + 1, "c": n + 2}}
+}
 
 // modelValues are the values of modelKeys as text: a number, a list such as "[1 2]", or "" if
 // there is none.
@@ -231,6 +244,7 @@ func (m *model) open(rt *rapid.T, n int) *modelProcess {
 	cfg.AbsoluteTimeout = p.absolute
 	cfg.Options = mongostore.DefaultOptions()
 	cfg.Options.MaxAge = p.age
+	cfg.Types = []mongostore.Type{mongostore.TypeOf[modelCount]("count")}
 	if p.owners {
 		cfg.OwnerKey = "user"
 	}
@@ -686,6 +700,9 @@ func (m *model) put(q *handling, i int, v string) {
 			list = append(list, n)
 		}
 		q.session.Values[key] = list
+	case i == typeIndex:
+		n, _ := strconv.Atoi(v)
+		q.session.Values[key] = countOf(n)
 	default:
 		n, _ := strconv.Atoi(v)
 		q.session.Values[key] = n
@@ -701,6 +718,11 @@ func (q *handling) values(rt *rapid.T) (values modelValues) {
 				rt.Fatalf("the session holds %v", q.session.Values)
 			}
 			values[i] = fmt.Sprint(v)
+			if count, isCount := v.(modelCount); isCount != (i == typeIndex) || isCount && !reflect.DeepEqual(count, countOf(count.N)) {
+				rt.Fatalf("the session holds %v", q.session.Values)
+			} else if isCount {
+				values[i] = strconv.Itoa(count.N)
+			}
 			found++
 		}
 	}
@@ -1462,8 +1484,10 @@ func (m *model) parse(rt *rapid.T, raw bson.Raw) (c content) {
 			c.values[i] = listOf(text)
 		} else if n, ok := v.AsInt64OK(); ok {
 			c.values[i] = strconv.FormatInt(n, 10)
-		} else if v.Document().Lookup("_type").StringValue() == "sealed" {
+		} else if tag := v.Document().Lookup("_type").StringValue(); tag == "sealed" {
 			c.seals[i] = -1
+		} else if tag == "count" && i == typeIndex {
+			c.values[i] = strconv.FormatInt(v.Document().Lookup("_value", "n").AsInt64(), 10)
 		}
 	}
 	if found != len(fields) {
