@@ -118,7 +118,7 @@ func parseMeta(doc bson.Raw, hash string) (m meta, values []byte, err error) {
 		case fieldVersion:
 			version, ok = v.Integer()
 		case fieldName:
-			m.name, ok = v, v.Kind == bson.TypeString
+			m.name, ok = v, v.Kind == bson.TypeString && v.Data[len(v.Data)-1] == 0
 		case fieldValues:
 			values, ok = v.Document()
 		case fieldOwner:
