@@ -17,6 +17,7 @@ type Report struct {
 	Server  string   `json:"server"`
 	Date    string   `json:"date"`
 	Command string   `json:"command"`
+	Note    string   `json:"note,omitempty"` // what else readers of the figures have to know
 	Results []Result `json:"results"`
 }
 
@@ -190,6 +191,9 @@ long the driver waits for the server.
 	}
 	b.WriteString("![Time of a request, as a multiple of the driver's](benchmarks.svg)\n\n")
 	b.WriteString(r.caption())
+	if r.Note != "" {
+		b.WriteString("\n" + r.Note + "\n")
+	}
 	b.WriteString(`
 ## How it is measured
 

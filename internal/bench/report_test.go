@@ -11,7 +11,7 @@ import (
 
 // sample is a report with a figure of its own in each place.
 func sample() *Report {
-	r := &Report{Machine: "a machine", Go: "1.2", Server: "MongoDB 8, standalone", Date: "2026-11-22", Command: "the command"}
+	r := &Report{Machine: "a machine", Go: "1.2", Server: "MongoDB 8, standalone", Date: "2026-11-22", Command: "the command", Note: "A note."}
 	for i, c := range Cases() {
 		for j, store := range AllNames {
 			ratio := 1 + float64(i)/100 + float64(j)
@@ -35,7 +35,7 @@ func TestReport(t *testing.T) {
 	}
 	page := r.Markdown()
 	for _, want := range []string{
-		"a machine", "Go 1.2", "MongoDB 8", "2026-11-22", "    the command",
+		"a machine", "Go 1.2", "MongoDB 8", "2026-11-22", "    the command\n\nA note.\n",
 		"## 64 KiB, load and one changed key, 64 browsers",
 		"| this store | 1005 | 2.01 | 0.25 | 140 | 90 | 2.0 | 2 |", // of the second case
 		"| 8 values, load and unchanged save | 2 | 1005 | 505 | 2.01 | 140 | 100 | 38 |",

@@ -19,18 +19,20 @@ func main() {
 	results := flag.String("results", "", "the `file` that the benchmark wrote")
 	docs := flag.String("docs", "", "write benchmarks.md and benchmarks.svg to this `folder`")
 	chart := flag.String("chart", "", "write the chart alone to this `file`")
+	note := flag.String("note", "", "a `sentence` about the measurement, for the page")
 	flag.Parse()
-	if err := run(*results, *docs, *chart); err != nil {
+	if err := run(*results, *docs, *chart, *note); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(results, docs, chart string) error {
+func run(results, docs, chart, note string) error {
 	report, err := bench.ReadReport(results)
 	if err != nil {
 		return err
 	}
+	report.Note = note
 	if docs != "" {
 		if err := os.MkdirAll(docs, 0o755); err != nil {
 			return err
