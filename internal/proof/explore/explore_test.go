@@ -280,13 +280,13 @@ func campaigns() []campaign {
 		}
 	}
 	return []campaign{
-		{"two requests", 0, 900 * pace, 5_000, pairs},
-		{"two requests and a fault", 1, 1000 * pace, 20_000, faulty},
-		{"two requests and two faults", 2, 500 * pace, 2_000, faulty},
-		{"three requests", 0, 600 * pace, 5_000, triples},
-		{"three requests and two faults", 2, 600 * pace, 500, faultyTriples},
-		{"a browser", 0, 600 * pace, 20_000, browsers},
-		{"a browser and a fault", 1, 300 * pace, 20_000, browsers},
+		{"two requests", 0, 3_600, 5_000, pairs},
+		{"two requests and a fault", 1, 4_000, 20_000, faulty},
+		{"two requests and two faults", 2, 2_000, 2_000, faulty},
+		{"three requests", 0, 2_400, 5_000, triples},
+		{"three requests and two faults", 2, 2_400, 500, faultyTriples},
+		{"a browser", 0, 2_400, 20_000, browsers},
+		{"a browser and a fault", 1, 1_200, 20_000, browsers},
 	}
 }
 
@@ -314,6 +314,11 @@ func scripts(world string, n int, sites []int, kinds []string) (all []script) {
 
 // TestExplore tries how requests can meet.
 func TestExplore(t *testing.T) {
+	if raceEnabled {
+		// One goroutine runs at a time anyway. Go 1.26's race detector reads memory that is no longer there
+		// when a bubble ends, once in some thousands of them.
+		t.Skip("the race detector does not survive so many bubbles")
+	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	wanted := regexp.MustCompile(*world)
 	for _, c := range campaigns() {

@@ -2,5 +2,5 @@
 
 package explore
 
-// pace is how many times as many schedules the quick search tries without the race detector.
-const pace = 4
+// raceEnabled reports whether the race detector is on.
+const raceEnabled = false

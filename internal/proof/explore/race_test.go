@@ -2,4 +2,5 @@
 
 package explore
 
-const pace = 1
+// raceEnabled reports whether the race detector is on.
+const raceEnabled = true
