@@ -2,6 +2,7 @@ package mongostore
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -352,6 +353,17 @@ func (s *Store) logger() *slog.Logger {
 		return s.cfg.Logger
 	}
 	return slog.Default()
+}
+
+// replaceDamaged reports whether a new session replaces the one whose load failed with err, and
+// logs that.
+func (s *Store) replaceDamaged(ctx context.Context, err error) bool {
+	if s.cfg.OnCorrupt != CorruptRestart || !errors.Is(err, ErrCorrupt) {
+		return false
+	}
+	s.logger().WarnContext(ctx, "mongostore: damaged session replaced by a new one",
+		"error", err, "collection", s.coll.Name())
+	return true
 }
 
 // options returns s.Options, or the defaults if an application has set them to nil.

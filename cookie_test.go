@@ -38,8 +38,8 @@ func TestCookieDefaults(t *testing.T) {
 	}
 }
 
-// TestOptionsReachTheCookieWhole: the options of the store, and of a session, reach the cookie whole, and no other
-// visitor's.
+// TestOptionsReachTheCookieWhole: the options of the store, and of a session, reach the cookie
+// whole, and no other visitor's.
 func TestOptionsReachTheCookieWhole(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) {
@@ -554,8 +554,8 @@ func TestOversizeCookies(t *testing.T) {
 	}
 }
 
-// TestPlantedCookiesCostEightLookups: a neighbour on the same domain can plant cookies, in front of the good one,
-// also such that are signed, from sessions of its own.
+// TestPlantedCookiesCostEightLookups: a neighbour on the same domain can plant cookies, in
+// front of the good one, also such that are signed, from sessions of its own.
 func TestPlantedCookiesCostEightLookups(t *testing.T) {
 	t.Parallel()
 	h := setupHostile(t)
@@ -615,8 +615,8 @@ func TestPlantedCookiesCostEightLookups(t *testing.T) {
 	h.WantDocuments(0)
 }
 
-// TestForeignCookiesAreNoSessions: cookies of other names, other keys, other stores, other encryption; and of
-// the right keys that hold something else.
+// TestForeignCookiesAreNoSessions: cookies of other names, other keys, other stores, other
+// encryption; and of the right keys that hold something else.
 func TestForeignCookiesAreNoSessions(t *testing.T) {
 	t.Parallel()
 	h := setupHostile(t)

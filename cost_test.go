@@ -23,7 +23,8 @@ import (
 
 // What a request costs, in commands and bytes.
 
-// TestVisitCostsOneCommandForEachNeed: a visit without a session, the login, a look, a change, the logout.
+// TestVisitCostsOneCommandForEachNeed: a visit without a session, the login, a look, a change,
+// the logout.
 func TestVisitCostsOneCommandForEachNeed(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -261,8 +262,8 @@ func onOneConnection(t *testing.T) func(*mongostore.Config) {
 	}
 }
 
-// TestRequestsShareOneConnection: fifty concurrent requests share one connection and all succeed, whatever
-// they do, for none holds on to it while it waits for it.
+// TestRequestsShareOneConnection: fifty concurrent requests share one connection and all
+// succeed, whatever they do, for none holds on to it while it waits for it.
 func TestRequestsShareOneConnection(t *testing.T) {
 	t.Parallel()
 	const requests = 50

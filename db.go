@@ -11,8 +11,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 )
 
-// This file contains the calls to the driver, except those of Watch. Each is bounded in time. Filters and updates are
-// raw BSON, so the client's registry and BSON options do not apply to them.
+// This file contains the calls to the driver, except those of Watch. Each is bounded in time.
+// Filters and updates are raw BSON, so the client's registry and BSON options do not apply to
+// them.
 
 // limit returns the context of one operation of a request.
 func (s *Store) limit(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -63,8 +63,9 @@ func (w *witness) another(change func(*mongostore.Config), keys ...[]byte) *mong
 	return store
 }
 
-// TestNothingConfidentialIsTold runs the package through every error and every warning that it has, with a
-// server that quotes what it was sent, and finds no session ID, cookie, value or key in them.
+// TestNothingConfidentialIsTold runs the package through every error and every warning that it
+// has, with a server that quotes what it was sent, and finds no session ID, cookie, value or
+// key in them.
 func TestNothingConfidentialIsTold(t *testing.T) {
 	t.Parallel()
 	const card, password = "4111111111111111", "Tr0ub4dor"
@@ -609,8 +610,8 @@ func TestErrorWithoutCodeQuotesNothing(t *testing.T) {
 	}
 }
 
-// TestResponseToAnotherCommandIsRefused: a connection that is out of step returns the response to another
-// visitor's request. Nobody gets another one's session.
+// TestResponseToAnotherCommandIsRefused: a connection that is out of step returns the response
+// to another visitor's request. Nobody gets another one's session.
 func TestResponseToAnotherCommandIsRefused(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)

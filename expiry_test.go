@@ -187,8 +187,9 @@ func TestSaveUnawareOfAShorterMaxAgeKeepsIt(t *testing.T) {
 	}
 }
 
-// TestLoweredMaxAgeShortensLives: a store whose MaxAge was lowered shortens the lives of the sessions that
-// are used, and one request's shorter MaxAge is not lost for good in another's save.
+// TestLoweredMaxAgeShortensLives: a store whose MaxAge was lowered shortens the lives of the
+// sessions that are used, and one request's shorter MaxAge is not lost for good in another's
+// save.
 func TestLoweredMaxAgeShortensLives(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -226,8 +227,8 @@ func TestLoweredMaxAgeShortensLives(t *testing.T) {
 	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(30*time.Minute))
 }
 
-// TestLateSaveDoesNotReviveAnExpiredSession: an expiry that another request has brought forward is not undone
-// by a slow one.
+// TestLateSaveDoesNotReviveAnExpiredSession: an expiry that another request has brought forward
+// is not undone by a slow one.
 func TestLateSaveDoesNotReviveAnExpiredSession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)

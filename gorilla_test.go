@@ -213,8 +213,8 @@ func TestDropIn(t *testing.T) {
 	}
 }
 
-// TestNestedMiddlewareSharesOneSession: a middleware and the handler within it use one session, whatever
-// requests were derived between them.
+// TestNestedMiddlewareSharesOneSession: a middleware and the handler within it use one session,
+// whatever requests were derived between them.
 func TestNestedMiddlewareSharesOneSession(t *testing.T) {
 	t.Parallel()
 	derive := func(r *http.Request) *http.Request {
@@ -613,8 +613,8 @@ func TestStoreSavesNoSessionOfAnotherCollection(t *testing.T) {
 	})
 }
 
-// TestKeptSessionStaysKnown: a session that an application holds is known to its store for as long as it
-// is held, and is what it was.
+// TestKeptSessionStaysKnown: a session that an application holds is known to its store for as
+// long as it is held, and is what it was.
 func TestKeptSessionStaysKnown(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -940,7 +940,8 @@ func TestFlashesOfTwoRequestsAreMerged(t *testing.T) {
 	}
 }
 
-// TestIsNewSaysWhetherTheRequestHadASession says whether the request came with a session, up to its end, as in gorilla's stores.
+// TestIsNewSaysWhetherTheRequestHadASession says whether the request came with a session, up to
+// its end, as in gorilla's stores.
 func TestIsNewSaysWhetherTheRequestHadASession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -975,8 +976,8 @@ func TestIsNewSaysWhetherTheRequestHadASession(t *testing.T) {
 	}
 }
 
-// TestSaveAfterTheBodyStoresWithoutACookie: the headers are on their way, so no cookie reaches the browser any more.
-// What it holds already goes on, and a logout is one on the server.
+// TestSaveAfterTheBodyStoresWithoutACookie: the headers are on their way, so no cookie reaches
+// the browser any more. What it holds already goes on, and a logout is one on the server.
 func TestSaveAfterTheBodyStoresWithoutACookie(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -1065,9 +1066,9 @@ func TestEachNewIsASessionOfItsOwn(t *testing.T) {
 	f.WantDocuments(1)
 }
 
-// TestGoroutinesOfARequestMayShareASession is what Get's documentation calls safe; the race detector looks on.
-// Not safe is Get itself: gorilla's registry is a plain map, and writes to the request and to
-// the session.
+// TestGoroutinesOfARequestMayShareASession is what Get's documentation calls safe; the race
+// detector looks on. Not safe is Get itself: gorilla's registry is a plain map, and writes to
+// the request and to the session.
 func TestGoroutinesOfARequestMayShareASession(t *testing.T) {
 	t.Parallel()
 	const goroutines = 8

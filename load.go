@@ -75,9 +75,7 @@ func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 			st.others = idsExcept(cookies, -1)
 			st.err = fmt.Errorf("mongostore: load session: %w", err)
 			return session, st.err
-		case s.cfg.OnCorrupt == CorruptRestart:
-			s.logger().WarnContext(r.Context(), "mongostore: damaged session replaced by a new one",
-				"error", err, "collection", s.coll.Name())
+		case s.replaceDamaged(r.Context(), err):
 		case st.err == nil:
 			st.err = fmt.Errorf("mongostore: load session: %w", err)
 		}
@@ -143,20 +141,22 @@ func (s *Store) load(ctx context.Context, name string, c cookieID, into map[any]
 		return found{}, ErrNotFound
 	}
 	f, err := s.readInto(ctx, hash, into)
-	if err != nil {
-		return found{}, err
-	}
-	// The signature binds the ID to the name. A document of another name belongs to another
-	// cookie.
 	switch {
+	case err != nil:
 	case !f.name.IsText(name):
-		return found{}, ErrNotFound
+		// The signature binds the ID to the name. A document of another name belongs to
+		// another cookie.
+		err = ErrNotFound
 	case f.justRenewed(f.readAt):
-		return found{}, &renewedError{f.movedTo}
+		err = &renewedError{f.movedTo}
 	case !f.alive(f.readAt):
-		return found{}, ErrNotFound
+		err = ErrNotFound
 	case c.from != "":
-		return f, s.completeRenewal(ctx, c, &f)
+		err = s.completeRenewal(ctx, c, &f)
+	}
+	if err != nil {
+		clear(into) // the values of a session that is not returned
+		return found{}, err
 	}
 	return f, nil
 }

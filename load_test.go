@@ -226,7 +226,8 @@ func TestLoading(t *testing.T) {
 	}
 }
 
-// TestFetchReturnsTheSessionOfAnID gets a session by its ID, and Persist and Remove keep what Save promises.
+// TestFetchReturnsTheSessionOfAnID gets a session by its ID, and Persist and Remove keep what
+// Save promises.
 func TestFetchReturnsTheSessionOfAnID(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -287,8 +288,8 @@ func TestFetchReturnsTheSessionOfAnID(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestFetchFindsNoOtherSession: no session for an ID that is unknown, malformed, of another name, expired or
-// hashed, as it stands in the database.
+// TestFetchFindsNoOtherSession: no session for an ID that is unknown, malformed, of another
+// name, expired or hashed, as it stands in the database.
 func TestFetchFindsNoOtherSession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.Timeout = 2 * time.Second })

@@ -49,6 +49,8 @@ func (s *Store) migrate(r *http.Request, session *sessions.Session, st *state, e
 			if known, err := s.takeOver(r, session, st, o); known {
 				return err
 			}
+		case s.replaceDamaged(r.Context(), err):
+			ended++ // the document stays: without it, the old cookie would be migrated again
 		default:
 			// A logout still ends the session.
 			st.origin = &origin{name: session.Name(), id: id, until: oldCookieLife}

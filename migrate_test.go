@@ -97,7 +97,8 @@ func TestMigrationLogsNobodyOut(t *testing.T) {
 	}
 }
 
-// TestLogoutRemovesTheOldStoresSession: a session that is logged out before it was stored here is removed there.
+// TestLogoutRemovesTheOldStoresSession: a session that is logged out before it was stored here
+// is removed there.
 func TestLogoutRemovesTheOldStoresSession(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -133,8 +134,8 @@ func TestLogoutByHandRemovesTheOldStoresSession(t *testing.T) {
 	b.WantOut("afterwards")
 }
 
-// TestUnknownToBothStoresIsANewSession: what neither store knows is a new session, with the error that there
-// would be without migration.
+// TestUnknownToBothStoresIsANewSession: what neither store knows is a new session, with the
+// error that there would be without migration.
 func TestUnknownToBothStoresIsANewSession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) {
@@ -176,8 +177,8 @@ func TestOutageOfTheOldStoreLogsNobodyOut(t *testing.T) {
 	}
 }
 
-// TestEmptiedMigratedSessionIsStored: what was taken over is stored, also if it was emptied, so that the old session
-// does not come back.
+// TestEmptiedMigratedSessionIsStored: what was taken over is stored, also if it was emptied, so
+// that the old session does not come back.
 func TestEmptiedMigratedSessionIsStored(t *testing.T) {
 	t.Parallel()
 	old := sessions.NewCookieStore(storetest.SigningKey)
@@ -190,8 +191,8 @@ func TestEmptiedMigratedSessionIsStored(t *testing.T) {
 	}
 }
 
-// TestFailedRemovalFromTheOldStoreIsReported: Remove does not report what has not happened in the old store, and a
-// logout by cookie warns of it.
+// TestFailedRemovalFromTheOldStoreIsReported: Remove does not report what has not happened in
+// the old store, and a logout by cookie warns of it.
 func TestFailedRemovalFromTheOldStoreIsReported(t *testing.T) {
 	t.Parallel()
 	old := sessions.NewFilesystemStore(t.TempDir(), storetest.SigningKey)
@@ -210,7 +211,8 @@ func TestFailedRemovalFromTheOldStoreIsReported(t *testing.T) {
 	}
 }
 
-// TestErrorsOfTheOldStoreHoldNoID: the old store's files are named after its sessions, whose cookies still work.
+// TestErrorsOfTheOldStoreHoldNoID: the old store's files are named after its sessions, whose
+// cookies still work.
 func TestErrorsOfTheOldStoreHoldNoID(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -1189,6 +1191,93 @@ func TestVisitorsWithOneOldCookieDoNotShareALogin(t *testing.T) {
 					t.Errorf("the other visitor is %v", s.Values["user"])
 				}
 			}
+		})
+	}
+}
+
+// TestJoiningAMigratedSessionLeavesTheOwner: a store without an OwnerKey, whose first save meets
+// the session that another process has migrated, leaves its owner and details as they are.
+func TestJoiningAMigratedSessionLeavesTheOwner(t *testing.T) {
+	t.Parallel()
+	old := sessions.NewCookieStore(storetest.SigningKey)
+	f := storetest.Setup(t, func(c *mongostore.Config) {
+		c.MigrateFrom, c.OwnerKey = old, "user"
+		c.Describe = func(*http.Request) map[string]string { return map[string]string{"device": "phone"} }
+	})
+	b := f.Browser()
+	b.LoginAt(old)
+	cfg := f.Cfg
+	cfg.OwnerKey, cfg.Describe = "", nil
+	plain, err := mongostore.Open(t.Context(), cfg, storetest.SigningKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = plain.Close(context.WithoutCancel(t.Context())) })
+	r := b.Request()
+	late, err := plain.New(r, storetest.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Visit(storetest.SetValue("n", 1))
+	late.Values["late"] = true
+	if err := plain.Save(r, httptest.NewRecorder(), late); err != nil {
+		t.Fatal(err)
+	}
+	doc := f.Document()
+	if _, err := doc.LookupErr("owner"); err != nil {
+		t.Error("the owner is gone")
+	}
+	if _, err := doc.LookupErr("details", "device"); err != nil {
+		t.Error("the details are gone")
+	}
+	if s := b.Load(); s.Values["n"] != 1 || s.Values["late"] != true {
+		t.Errorf("values: %v", s.Values)
+	}
+}
+
+// TestDamagedMigratedSession: the old cookie leads to an error or a new session, as
+// [mongostore.Config.OnCorrupt] says, and does not lead back to the old store's session after a
+// logout.
+func TestDamagedMigratedSession(t *testing.T) {
+	t.Parallel()
+	for policy, p := range map[string]mongostore.CorruptPolicy{"refuse": mongostore.CorruptRefuse, "restart": mongostore.CorruptRestart} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			old := sessions.NewCookieStore(storetest.SigningKey)
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom, c.OnCorrupt = old, p })
+			b := f.Browser()
+			b.LoginAt(old)
+			copied := b.Clone()
+			b.Visit(storetest.SetValue("n", 1))
+			f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "rev", Value: "x"}}}})
+			late := copied.Clone()
+			session, err := f.Store.New(copied.Request(), storetest.Name)
+			if !session.IsNew || len(session.Values) > 0 {
+				t.Errorf("session: %+v", session)
+			}
+			if p == mongostore.CorruptRestart {
+				if err != nil {
+					t.Fatalf("New: %v", err)
+				}
+				if log := f.Text.String(); strings.Count(log, "level=WARN") != 1 {
+					t.Errorf("log: %s", log)
+				}
+				session.Values["n"] = 2
+				copied.MustSave(session)
+				if s := copied.Load(); s.Values["n"] != 2 {
+					t.Errorf("values: %v", s.Values)
+				}
+				copied.Logout()
+			} else {
+				if !errors.Is(err, mongostore.ErrCorrupt) {
+					t.Fatalf("New: %v", err)
+				}
+				session.Options.MaxAge = -1
+				if _, err := copied.Save(session); err != nil {
+					t.Errorf("logout: %v", err)
+				}
+			}
+			late.WantOut("the old cookie")
 		})
 	}
 }

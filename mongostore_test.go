@@ -223,8 +223,8 @@ func TestReadsGoToThePrimary(t *testing.T) {
 	}
 }
 
-// TestNewSessionOfTwoStoresIsStoredByTheLater: gorilla's registry knows sessions by name alone, so the later store
-// gets the session of the earlier one; it stores it as its own.
+// TestNewSessionOfTwoStoresIsStoredByTheLater: gorilla's registry knows sessions by name alone,
+// so the later store gets the session of the earlier one; it stores it as its own.
 func TestNewSessionOfTwoStoresIsStoredByTheLater(t *testing.T) {
 	t.Parallel()
 	one, two := storetest.Setup(t), storetest.Setup(t)

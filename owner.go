@@ -39,7 +39,8 @@ func (i Info) Is(session *sessions.Session) bool {
 	return session != nil && session.ID != "" && i.Key == hashID(session.ID)
 }
 
-// Key returns the [Info].Key and [Event].Key of a session that this store has loaded or saved. It fails for a session that is not stored.
+// Key returns the [Info].Key and [Event].Key of a session that this store has loaded or saved.
+// It fails for a session that is not stored.
 func (s *Store) Key(session *sessions.Session) (string, error) {
 	key, err := s.keyOf(session)
 	if err != nil {

@@ -23,7 +23,8 @@ import (
 // userID is a type such as applications have for the IDs of their users.
 type userID string
 
-// TestSessionsListsAnOwnersLiveSessions lists the live sessions of an owner and nobody else's, the one seen last first.
+// TestSessionsListsAnOwnersLiveSessions lists the live sessions of an owner and nobody else's,
+// the one seen last first.
 func TestSessionsListsAnOwnersLiveSessions(t *testing.T) {
 	t.Parallel()
 	f := storetest.SetupOwners(t)
@@ -221,7 +222,8 @@ func TestRevokeEndsOneSession(t *testing.T) {
 	}
 }
 
-// TestRevokeAllEndsAnOwnersSessions ends all sessions of an owner but those excepted, and none of another's.
+// TestRevokeAllEndsAnOwnersSessions ends all sessions of an owner but those excepted, and none
+// of another's.
 func TestRevokeAllEndsAnOwnersSessions(t *testing.T) {
 	t.Parallel()
 	f := storetest.SetupOwners(t)
@@ -275,7 +277,8 @@ func TestRevokeAllEndsAnOwnersSessions(t *testing.T) {
 	}
 }
 
-// TestInvalidOwnerStoresNothing: a value that can be no owner is an error at Save, and nothing is stored.
+// TestInvalidOwnerStoresNothing: a value that can be no owner is an error at Save, and nothing
+// is stored.
 func TestInvalidOwnerStoresNothing(t *testing.T) {
 	t.Parallel()
 	f := storetest.SetupOwners(t)
@@ -311,7 +314,8 @@ func TestListWithoutOwnerKeyIsAnError(t *testing.T) {
 	f.WantCommands()
 }
 
-// TestLaterOwnerKeyCountsFromTheNextSave: sessions from before get their owner when they are next saved.
+// TestLaterOwnerKeyCountsFromTheNextSave: sessions from before get their owner when they are
+// next saved.
 func TestLaterOwnerKeyCountsFromTheNextSave(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)

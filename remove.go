@@ -178,8 +178,9 @@ func (s *Store) end(ctx context.Context, e ending) error {
 		case errors.Is(err, errMisdelivered):
 			return unavailable(err)
 		case err != nil:
-			_, err := s.deleteDocument(ctx, damaged(e.hash))
-			return err
+			if _, err := s.deleteDocument(ctx, damaged(e.hash)); err != nil || e.grave == nil {
+				return err
+			}
 		case m.tombstone && m.movedTo == "":
 			return nil
 		case m.tombstone:

@@ -468,8 +468,8 @@ func TestExpiringCookieIsNotWithdrawn(t *testing.T) {
 	}
 }
 
-// TestRepeatedLogoutKeepsALaterLogin: a middleware that saves the request's sessions once more does not put a
-// logout behind the login that followed it.
+// TestRepeatedLogoutKeepsALaterLogin: a middleware that saves the request's sessions once more
+// does not put a logout behind the login that followed it.
 func TestRepeatedLogoutKeepsALaterLogin(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -501,7 +501,8 @@ func TestRepeatedLogoutKeepsALaterLogin(t *testing.T) {
 	f.WantDocuments(1)
 }
 
-// TestLogoutExpiresTheCookiesOfTwoDomains: an application that once set its cookie for a domain expires both.
+// TestLogoutExpiresTheCookiesOfTwoDomains: an application that once set its cookie for a domain
+// expires both.
 func TestLogoutExpiresTheCookiesOfTwoDomains(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -525,8 +526,8 @@ func TestLogoutExpiresTheCookiesOfTwoDomains(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestLogoutWithAnInvalidCookieSetsNone: where the cookie cannot be expired, that of the removed session is not
-// sent either.
+// TestLogoutWithAnInvalidCookieSetsNone: where the cookie cannot be expired, that of the
+// removed session is not sent either.
 func TestLogoutWithAnInvalidCookieSetsNone(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -546,8 +547,8 @@ func TestLogoutWithAnInvalidCookieSetsNone(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestEndedSessionIsEndedEverywhere: of a session that has ended, however that was, a copy of the cookie is worth
-// nothing in any process, and no request that was under way brings it back.
+// TestEndedSessionIsEndedEverywhere: of a session that has ended, however that was, a copy of
+// the cookie is worth nothing in any process, and no request that was under way brings it back.
 func TestEndedSessionIsEndedEverywhere(t *testing.T) {
 	t.Parallel()
 	for how, end := range map[string]func(*testing.T, *storetest.Fixture, *storetest.Browser){
@@ -651,8 +652,9 @@ func TestEndedSessionIsEndedEverywhere(t *testing.T) {
 	}
 }
 
-// TestReauthenticationStartsANewSession: a session that is removed and started again, with what is to be kept, has
-// a new ID and its full lifetime. The old ID does not work. (Renew keeps the time of creation.)
+// TestReauthenticationStartsANewSession: a session that is removed and started again, with what
+// is to be kept, has a new ID and its full lifetime. The old ID does not work. (Renew keeps the
+// time of creation.)
 func TestReauthenticationStartsANewSession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) { c.AbsoluteTimeout = 12 * time.Hour })

@@ -11,7 +11,8 @@ import (
 
 // Renew saves the session under a fresh ID and ends the old ID. Call it whenever the
 // user's privileges change, above all at a login (OWASP ASVS 7.2.4): an ID that was planted or
-// stolen before becomes invalid. The creation time, and with it the absolute timeout, stay. A new session is saved as by [Store.Save].
+// stolen before becomes invalid. The creation time, and with it the absolute timeout, stay. A
+// new session is saved as by [Store.Save].
 //
 // When Renew returns nil, the old ID no longer works in any process. Requests that
 // were sent with it before can neither bring the session back nor replace its cookie (see
@@ -117,27 +118,28 @@ func (rn *renewal) decide(ctx context.Context) (undecided, err error) {
 			return nil, ErrGone
 		case errRead != nil && err == nil && doubt == nil:
 			return nil, errRead // nothing was decided
-		case errRead != nil, err != nil && doubt != nil:
+		case errRead != nil:
+			return errors.Join(err, doubt), nil
+		case rn.missing || theirs.rev != g.rev:
+			doubt = nil // what was sent before no longer matches the document
+			if err := rn.merge(ctx, &theirs.record); err != nil {
+				return nil, err
+			}
+			g.rev, rn.missing = theirs.rev, false
+			rn.grave = theirs.toTombstone(p.next.hash, p.now)
+		case err != nil && doubt != nil:
 			return errors.Join(err, doubt), nil
 		case err != nil:
 			// The update may still arrive. It is sent again; whichever arrives first
 			// decides.
 			doubt = err
 		}
-		if err := rn.merge(ctx, &theirs.record); err != nil {
-			return nil, err
-		}
-		g.rev, rn.missing = theirs.rev, false
-		rn.grave = theirs.toTombstone(p.next.hash, p.now)
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnavailable, errContended)
 }
 
 // merge merges others' changes of the old document into the new one.
 func (rn *renewal) merge(ctx context.Context, theirs *record) error {
-	if theirs.rev == rn.plan.base.rev && rn.current == rn.plan {
-		return nil
-	}
 	if err := rn.s.merger.conflict(rn.plan, theirs); err != nil {
 		return err
 	}

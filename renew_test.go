@@ -1309,3 +1309,49 @@ func TestPersistReportsAnUndecidedRenewal(t *testing.T) {
 		t.Errorf("error: %v", err)
 	}
 }
+
+// TestLogoutBeforeAnUndecidedRenewalLeavesNoValues: the new cookie of a renewal that was not
+// carried out, and whose session a logout has ended, leads to a new session without values.
+func TestLogoutBeforeAnUndecidedRenewalLeavesNoValues(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	f.Store = f.OpenWith(time.Second)
+	b := f.Browser().Login()
+	old := b.Clone()
+	session := b.Load()
+	f.Wire.On("update", storetest.Rule{Kind: storetest.Refuse, Once: true, Away: true})
+	if _, err := b.Renew(session); !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Fatalf("renewal: %v", err)
+	}
+	f.Wire.Heal()
+	eventuallyReachable(f)
+	old.Logout()
+	b.WantOut("the new cookie")
+	f.WantDocuments(0)
+}
+
+// TestSecondLoginKeepsTheCreationTime: a login with the old cookie, right after another login of
+// the same user, makes a session of the renewed one, which is as old as that.
+func TestSecondLoginKeepsTheCreationTime(t *testing.T) {
+	t.Parallel()
+	f := storetest.SetupOwners(t)
+	b := f.Browser()
+	b.Visit(storetest.SetValue("cart", "tea"))
+	f.Older(time.Hour)
+	second := b.Clone()
+	session := b.Load()
+	session.Values["user"] = "ada"
+	b.MustRenew(session)
+	want := f.Document().Lookup("createdAt").Time()
+	late := second.Load()
+	late.Values["user"] = "ada"
+	second.MustRenew(late)
+	for _, doc := range f.Live() {
+		if got := doc.Lookup("createdAt").Time(); !got.Equal(want) {
+			t.Errorf("created at %s, want %s", got, want)
+		}
+	}
+	if s := second.Load(); s.Values["cart"] != "tea" {
+		t.Errorf("values: %v", s.Values)
+	}
+}

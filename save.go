@@ -17,7 +17,8 @@ import (
 //
 // A new session is inserted. For a stored one, Save sends the keys whose values have changed
 // since they were loaded. Other requests' changes of other keys stay. Of two changes of one key
-// the later one wins (see [Config.OnConflict]), except that edits of lists are merged. Values may be changed in place, and Save may be called again.
+// the later one wins (see [Config.OnConflict]), except that edits of lists are merged. Values
+// may be changed in place, and Save may be called again.
 //
 // The expiry moves at most once per [Config.TouchInterval], and when MaxAge or another cookie
 // attribute in session.Options has changed. The cookie is sent only then, and for new and
@@ -48,8 +49,8 @@ func (s *Store) Persist(ctx context.Context, session *sessions.Session) error {
 }
 
 // Touch moves the expiry of a stored session if [Config.TouchInterval] has passed. It is for
-// user activity without HTTP, such as a message on a web socket. It writes no values. The errors are those of
-// [Store.Save].
+// user activity without HTTP, such as a message on a web socket. It writes no values. The
+// errors are those of [Store.Save].
 func (s *Store) Touch(ctx context.Context, session *sessions.Session) error {
 	return s.store(ctx, session, intentTouch)
 }
@@ -89,7 +90,8 @@ type plan struct {
 	correct  bool             // the times are set, not raised
 	guards   guards           // of an update
 	options  sessions.Options // of the session after the save
-	doubts   doubts           // of earlier saves
+	doubts   doubts           // of earlier saves, which this one settles
+	left     doubts           // of earlier saves, which this one leaves
 	origin   *origin          // of a session that is to be migrated
 
 	renewedTo string // the hash of the renewed session, if another request has just renewed it
@@ -254,7 +256,10 @@ func (s *Store) plan(session *sessions.Session, st *state, in intent, details *b
 		return plan{}, errors.New("session is not stored")
 	}
 	p.next.meta, p.next.fields = p.base.meta, p.base.fields
-	if in != intentTouch {
+	if in == intentTouch { // which sends no values
+		p.doubts = doubts{age: st.doubts.age}
+		p.left = doubts{keys: st.doubts.keys, owner: st.doubts.owner}
+	} else {
 		if p.change, p.next.fields, err = s.codec.diff(&p.base, session.Values, st.doubts, s.cfg.MaxSize); err != nil {
 			return plan{}, err
 		}
@@ -283,6 +288,7 @@ func (s *Store) plan(session *sessions.Session, st *state, in intent, details *b
 		p.options.MaxAge = age
 	}
 	p.touch = p.op != opUpdate || s.touchDue(st, &p.options, in, p.now)
+	p.left.age = st.doubts.age && !p.touch
 	if p.op != opUpdate {
 		p.next.hash, p.next.name = hashID(p.id), bsonval.String(session.Name())
 	}
@@ -379,6 +385,8 @@ func (s *Store) insert(ctx context.Context, p *plan) (*result, error) {
 		renewed, err := s.renewedSession(ctx, p.renewedTo, p.now)
 		if err == nil && sameOwner(&p.next, &renewed) {
 			p = s.mergeRenewal(p, &renewed.record)
+			p.next.createdAt = renewed.createdAt
+			p.next.expiresAt = s.lifetimes.expiry(renewed.createdAt, p.now, p.options.MaxAge)
 		}
 	}
 	err := s.insertDocument(ctx, s.codec.document(&p.next))
@@ -489,6 +497,12 @@ func (s *Store) joinMigrated(ctx context.Context, p *plan, duplicate error) (*re
 		q.next.maxAge = theirs.maxAge
 	}
 	q.newAge = !equalAge(q.base.maxAge, q.next.maxAge)
+	if s.cfg.OwnerKey == "" {
+		q.next.owner = theirs.owner
+	}
+	if s.cfg.Describe == nil {
+		q.next.details = theirs.details
+	}
 	q.newOwner = !q.base.owner.Equal(q.next.owner)
 	q.correct = q.newAge
 	q.guards = guards{stored: true, rev: theirs.rev}

@@ -1049,7 +1049,8 @@ func TestLateInsertRevivesNothing(t *testing.T) {
 	}
 }
 
-// TestUnacknowledgedWritesAreRefused: a collection whose writes are not acknowledged cannot hold a promise.
+// TestUnacknowledgedWritesAreRefused: a collection whose writes are not acknowledged cannot
+// hold a promise.
 func TestUnacknowledgedWritesAreRefused(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
@@ -1091,8 +1092,9 @@ func TestDeletionsAreMerged(t *testing.T) {
 	}
 }
 
-// TestInsertWhoseRepetitionIsRefusedIsRemoved: when an insert was carried out, its response lost, and the
-// driver's repetition of it refused, the document that nobody knows of is removed.
+// TestInsertWhoseRepetitionIsRefusedIsRemoved: when an insert was carried out, its response
+// lost, and the driver's repetition of it refused, the document that nobody knows of is
+// removed.
 func TestInsertWhoseRepetitionIsRefusedIsRemoved(t *testing.T) {
 	t.Parallel()
 	f, s := storetest.SetupScripted(t, "rs")
@@ -1112,7 +1114,8 @@ func TestInsertWhoseRepetitionIsRefusedIsRemoved(t *testing.T) {
 	storetest.Eventually(t, "there is one document", func() bool { return len(f.Documents()) == 1 })
 }
 
-// TestPersistStoresAnEmptySession: Persist stores an empty session, also under SkipEmpty, and does not describe it.
+// TestPersistStoresAnEmptySession: Persist stores an empty session, also under SkipEmpty, and
+// does not describe it.
 func TestPersistStoresAnEmptySession(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t, func(c *mongostore.Config) {
@@ -2224,5 +2227,31 @@ func TestDescribeMayCallTheStore(t *testing.T) {
 				t.Errorf("values: %v", s.Values)
 			}
 		})
+	}
+}
+
+// TestTouchSettlesNoDoubts: a touch writes no values, so a write of them without a response
+// stays in doubt until the next save.
+func TestTouchSettlesNoDoubts(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser()
+	b.Visit(storetest.SetValue("plan", "free"))
+	f.Older(time.Hour)
+	session := b.Load()
+	session.Values["plan"] = "gold"
+	f.Wire.On("update", storetest.Rule{Kind: storetest.LoseAnswer, Once: true})
+	if err := f.Store.Persist(t.Context(), session); !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Fatalf("persist: %v", err)
+	}
+	session.Values["plan"] = "free"
+	if err := f.Store.Touch(t.Context(), session); err != nil {
+		t.Fatalf("touch: %v", err)
+	}
+	if _, err := b.Save(session); err != nil {
+		t.Fatalf("save: %v", err)
+	}
+	if got := b.Load().Values["plan"]; got != "free" {
+		t.Errorf("stored: %v, want free", got)
 	}
 }

@@ -91,7 +91,7 @@ func (st *state) loaded(session *sessions.Session, id string, f *found) {
 // commit sets session and state to what the database has acknowledged.
 func (st *state) commit(session *sessions.Session, r *result) {
 	p := r.plan
-	st.id, st.stored, st.record, st.doubts, st.readAt = r.id, true, p.next, doubts{}, p.now
+	st.id, st.stored, st.record, st.doubts, st.readAt = r.id, true, p.next, p.left, p.now
 	st.err, st.renewable = nil, false
 	session.ID = r.id
 	if len(r.merged) > 0 && session.Values == nil {

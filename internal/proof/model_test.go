@@ -1096,6 +1096,8 @@ func (m *model) insert(in intention, want *modelSave) {
 			theirs, _ := in.p.counts(doc.content, m.began)
 			in.next.rev = max(in.next.rev, theirs.rev+1)
 			m.mergeRenewal(&in, theirs, want)
+			in.next.createdAt = theirs.createdAt
+			in.next.expiresAt = in.p.expiry(theirs.createdAt, want.age, m.began)
 			m.tally["second login"]++
 		}
 	}
