@@ -177,6 +177,17 @@ func (s *Store) askOld(ctx context.Context, r *http.Request, call func(*http.Req
 	}
 }
 
+// mustRenew reports whether a save has to renew a session that was migrated, because it changes
+// the session's user. The cookies of a CookieStore without an encryption key are the
+// same for two visitors who were given the same values in the same second. Such visitors share
+// a session until one of them logs in.
+func (s *Store) mustRenew(p *plan) bool {
+	if s.cfg.OwnerKey == "" || p.origin == nil && p.base.migratedUntil.IsZero() {
+		return false
+	}
+	return !s.merger.same(valueOf(p.base.fields, s.cfg.OwnerKey), valueOf(p.next.fields, s.cfg.OwnerKey))
+}
+
 // removeOld removes a migrated session from the old store. It copies the old store's expiring
 // cookie to the response, unless that would expire this store's cookie, which has the options ours.
 func (s *Store) removeOld(ctx context.Context, w http.ResponseWriter, st *state, ours sessions.Options) error {

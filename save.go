@@ -314,17 +314,6 @@ func (s *Store) plan(session *sessions.Session, st *state, in intent, details *b
 	return p, nil
 }
 
-// mustRenew reports whether a save has to renew a session that was migrated, because it changes
-// the session's user. The cookies of a CookieStore without an encryption key are the
-// same for two visitors who were given the same values in the same second. Such visitors share
-// a session until one of them logs in.
-func (s *Store) mustRenew(p *plan) bool {
-	if s.cfg.OwnerKey == "" || p.origin == nil && p.base.migratedUntil.IsZero() {
-		return false
-	}
-	return !s.merger.same(valueOf(p.base.fields, s.cfg.OwnerKey), valueOf(p.next.fields, s.cfg.OwnerKey))
-}
-
 // planTimes completes the plan's times and MaxAge.
 func (s *Store) planTimes(p *plan, st *state) {
 	if p.op == opInsert && p.origin == nil || p.next.createdAt.IsZero() {
