@@ -478,10 +478,11 @@ func (c *requester) save() {
 	}
 	var cookie string
 	var err error
+	c.said.updating.Store(false)
 	call := c.now()
 	if c.request == nil {
 		in.what += " without HTTP"
-		err = c.process.store.Persist(c.t.Context(), c.session)
+		err = c.process.store.Persist(context.WithValue(c.t.Context(), remarksKey{}, c.said), c.session)
 	} else {
 		cookie, err = respond(c.t, c.process.store.Save, c.request, c.session)
 	}
@@ -492,6 +493,8 @@ func (c *requester) save() {
 	out, ok := c.outcome(in.what, err)
 	switch {
 	case !ok:
+	case in.kind == save && refused(err):
+		c.figures.unavailable.Add(1) // nothing was written, and the store knows it
 	case in.kind == save:
 		if out.result == done {
 			c.base, c.sent = in.over(c.base), nothing
@@ -500,8 +503,10 @@ func (c *requester) save() {
 		c.record(c, in, out, call, until(ret, out))
 		if out.result == unknown {
 			c.sent = in.write
-			if len(in.appended) > 0 {
-				c.session = nil // an element that is appended again may occur twice
+			if len(in.appended) > 0 || !c.said.updating.Load() {
+				// An element that is appended again may occur twice. And if the update was
+				// not sent, the store knows it, and does not send these keys again.
+				c.session = nil
 			}
 		}
 	case out.result == done:
@@ -535,6 +540,12 @@ func (c *requester) outcome(what string, err error) (out output, ok bool) {
 		return out, false
 	}
 	return out, true
+}
+
+// refused reports whether the server has refused a command.
+func refused(err error) bool {
+	var server mongo.CommandError
+	return errors.As(err, &server) && server.Code == denied
 }
 
 func until(ret int64, out output) int64 {
@@ -631,6 +642,7 @@ func (c *requester) end() {
 // finish ends what is known to have ended, and looks at what there is.
 func (h *history) finish() {
 	closed := h.now()
+	var ends []porcupine.Operation
 	for _, d := range h.deferred {
 		h.ops[d.op].Return = closed
 		for i := range h.ops {
@@ -644,8 +656,13 @@ func (h *history) finish() {
 			}
 			out.hidden = out.hidden || o.Return >= d.call
 			o.Output = out
+			if in.kind == renew && out.result == gone {
+				// It may have ended the session before it found that a logout was pending.
+				ends = append(ends, porcupine.Operation{ClientId: o.ClientId, Input: input{kind: end, what: "renewal before a logout", process: in.process, doc: in.doc}, Output: output{}, Call: o.Call, Return: forever})
+			}
 		}
 	}
+	h.ops = append(h.ops, ends...)
 	call := h.now()
 	docs := map[string]stored{}
 	for _, doc := range documents(h.t, h.coll) {

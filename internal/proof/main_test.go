@@ -15,6 +15,7 @@ import (
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.uber.org/goleak"
@@ -42,10 +43,16 @@ func server(t testing.TB) testServer {
 
 func TestMain(m *testing.M) { storetest.Main(m) }
 
-// connect makes a client whose connections are made by the dialer; nil for the usual one.
+// connect returns a client that uses the dialer; nil for the usual one. It notes
+// the commands in the remarks on their requests.
 func connect(t testing.TB, dialer options.ContextDialer) *mongo.Client {
 	t.Helper()
 	opts := options.Client().ApplyURI(server(t).uri)
+	opts.SetMonitor(&event.CommandMonitor{Started: func(ctx context.Context, e *event.CommandStartedEvent) {
+		if said, ok := ctx.Value(remarksKey{}).(*remarks); ok {
+			said.updating.Store(e.CommandName == "update")
+		}
+	}})
 	if dialer != nil {
 		opts.SetDialer(dialer)
 	}
@@ -134,9 +141,11 @@ func keyOf(id string) string {
 	return storetest.HashOf(id)
 }
 
-// remarks are what the store says about one request: a logout that it could not carry
-// out yet is known by a warning.
-type remarks struct{ warned atomic.Bool }
+// remarks are what is known of one request from outside.
+type remarks struct {
+	warned   atomic.Bool // by the store: it has yet to carry out a logout
+	updating atomic.Bool // the last command is an update
+}
 
 type remarksKey struct{}
 

@@ -32,6 +32,9 @@ func (f fault) String() string {
 	return [faults]string{"sound", "refused", "answer lost", "cut", "swallowed", "denied", "write concern failed"}[f]
 }
 
+// denied is the code of the error that a denied command gets: Unauthorized.
+const denied = 13
+
 var errFault = errors.New("broken by the test")
 
 // wires is a dialer whose connections can go wrong. The driver writes each message at
@@ -189,7 +192,7 @@ func (c *wire) Write(message []byte) (int, error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.canned.Write(replyTo(binary.LittleEndian.Uint32(message[4:]), bson.D{
-			{Key: "ok", Value: 0}, {Key: "code", Value: 13}, {Key: "codeName", Value: "Unauthorized"}, {Key: "errmsg", Value: "by the test"},
+			{Key: "ok", Value: 0}, {Key: "code", Value: denied}, {Key: "codeName", Value: "Unauthorized"}, {Key: "errmsg", Value: "by the test"},
 		}))
 		return len(message), nil
 	case lose, concern:
