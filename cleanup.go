@@ -14,6 +14,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/mongostore/mongostore/internal/bsonval"
+	"github.com/mongostore/mongostore/internal/mongoerr"
 )
 
 // Cleanup is how the documents of expired sessions are deleted. It affects disk usage only: an
@@ -93,7 +94,7 @@ func (s *Store) prepareIndexes(ctx context.Context) {
 	warn := func(err error, refusal string) {
 		switch {
 		case err == nil || errors.Is(ctx.Err(), context.Canceled): // by Close
-		case permanent(err):
+		case mongoerr.Permanent(err):
 			s.logger().WarnContext(ctx, refusal, "error", err, "collection", s.coll.Name())
 		default:
 			c.indexes.Store(time.Now().Add(indexRetry).UnixMilli())
@@ -102,7 +103,7 @@ func (s *Store) prepareIndexes(ctx context.Context) {
 		}
 	}
 	err := s.ensureTTLIndex(ctx)
-	c.sweeping.Store(permanent(err))
+	c.sweeping.Store(mongoerr.Permanent(err))
 	warn(err, "mongostore: no TTL index, so expired sessions are swept by this process")
 	warn(s.ensureOwnerIndex(ctx), "mongostore: no index for the owners of sessions, so listing them is slow")
 }
@@ -134,7 +135,7 @@ func (s *Store) ensureTTLIndex(ctx context.Context) error {
 		Options: options.Index().SetExpireAfterSeconds(0).
 			SetPartialFilterExpression(bson.D{{Key: fieldVersion, Value: bson.D{{Key: "$exists", Value: true}}}}),
 	})
-	if !permanent(err) {
+	if !mongoerr.Permanent(err) {
 		return indexError(err)
 	}
 	index, ok := s.indexOn(ctx, bson.D{{Key: fieldExpiresAt, Value: 1}})
@@ -156,7 +157,7 @@ func (s *Store) ensureOwnerIndex(ctx context.Context) error {
 	}
 	keys := bson.D{{Key: fieldOwner, Value: 1}, {Key: fieldSeenAt, Value: -1}}
 	err := s.createIndex(ctx, mongo.IndexModel{Keys: keys})
-	if permanent(err) {
+	if mongoerr.Permanent(err) {
 		if _, ok := s.indexOn(ctx, keys); ok {
 			return nil
 		}
@@ -194,7 +195,7 @@ func hasKeys(index bson.Raw, keys bson.D) bool {
 // indexError keeps the server's message: a command that creates an index contains no session
 // values.
 func indexError(err error) error {
-	if err == nil || answered(err) {
+	if err == nil || mongoerr.Answered(err) {
 		return err
 	}
 	return unavailable(err)

@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore/internal/bsonval"
+	"github.com/mongostore/mongostore/internal/seal"
 )
 
 // This file defines the format of a session's document: how it is decoded, encoded, found and
@@ -169,7 +170,7 @@ func parseMeta(doc bson.Raw, hash string) (m meta, values []byte, err error) {
 // valueCodec converts the values of sessions, and seals them.
 type valueCodec struct {
 	*bsonval.Codec
-	seals sealer
+	seals seal.Sealer
 }
 
 // decodeFields returns the fields of a document's values, and the Go values. The fields
@@ -207,7 +208,7 @@ func (c *valueCodec) decodeFields(hash string, values []byte, into map[any]any) 
 		if f.key, err = bsonval.DecodeKey(f.name); err != nil {
 			return fmt.Errorf("key %q: %w", name, err)
 		}
-		if f.value, err = c.seals.open(hash, f.name, v); err != nil {
+		if f.value, err = c.seals.Open(hash, f.name, v); err != nil {
 			return fmt.Errorf("value of key %q: %w", name, err)
 		}
 		goValue, err := c.Decode(f.value)
@@ -244,7 +245,7 @@ func (c *valueCodec) document(rec *record) bson.Raw {
 	b.Value(fieldName, rec.name)
 	b.Begin(fieldValues)
 	for _, f := range slices.SortedFunc(slices.Values(rec.fields), byName) {
-		b.Value(f.name, c.seals.seal(rec.hash, f.name, f.value))
+		b.Value(f.name, c.seals.Seal(rec.hash, f.name, f.value))
 	}
 	b.End()
 	if !rec.owner.IsZero() {
@@ -324,7 +325,7 @@ func (c *valueCodec) update(p *plan) bson.Raw {
 
 	b.Begin("$set")
 	for _, f := range ch.set {
-		b.Value(fieldValues+"."+f.name, c.seals.seal(next.hash, f.name, f.value))
+		b.Value(fieldValues+"."+f.name, c.seals.Seal(next.hash, f.name, f.value))
 	}
 	if p.newOwner && !next.owner.IsZero() {
 		b.Value(fieldOwner, next.owner)

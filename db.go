@@ -9,6 +9,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+
+	"github.com/mongostore/mongostore/internal/mongoerr"
 )
 
 // This file contains the calls to the driver, except those of Watch. Each is bounded in time.
@@ -79,7 +81,7 @@ func (s *Store) updateDocument(ctx context.Context, filter, update bson.Raw) (bo
 	defer cancel()
 	res, err := s.coll.UpdateOne(ctx, filter, update)
 	switch {
-	case hasCode(err, codeTypeMismatch): // $inc of a null rev
+	case mongoerr.HasCode(err, mongoerr.TypeMismatch): // $inc of a null rev
 		return false, nil
 	case err != nil:
 		return false, writeError(err)

@@ -1,21 +1,18 @@
 package mongostore
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
 
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
-)
 
-// retryAfter is how many seconds a client is asked to wait while MongoDB is unavailable.
-const retryAfter = "5"
+	"github.com/mongostore/mongostore/internal/firstbyte"
+)
 
 // Middleware returns a middleware that loads the session of the name before the handler runs,
 // and saves it before the response leaves:
@@ -71,7 +68,7 @@ func (s *Store) Middleware(name string) func(http.Handler) http.Handler {
 				return
 			}
 			original := maps.Clone(w.Header())
-			rw := &responseWriter{ResponseWriter: w, begin: func() error {
+			response := firstbyte.New(w, func() error {
 				err := s.saveOnce(w, r, session)
 				if err != nil {
 					restoreHeader(w.Header(), original)
@@ -80,9 +77,9 @@ func (s *Store) Middleware(name string) func(http.Handler) http.Handler {
 					_ = http.NewResponseController(w).Flush()
 				}
 				return err
-			}}
-			next.ServeHTTP(rw.like(w), r)
-			_ = rw.start() // on an error, the response was replaced
+			})
+			next.ServeHTTP(response.ForHandler(), r)
+			_ = response.Start() // on an error, the response was replaced
 		})
 	}
 }
@@ -195,8 +192,8 @@ func restoreHeader(header, original http.Header) {
 // default one if that writes nothing.
 func (s *Store) respondError(w http.ResponseWriter, r *http.Request, err error) {
 	if s.cfg.OnError != nil {
-		rw := &responseWriter{ResponseWriter: w, begin: func() error { return nil }}
-		if s.cfg.OnError(rw.like(w), r, err); rw.started {
+		response := firstbyte.New(w, func() error { return nil })
+		if s.cfg.OnError(response.ForHandler(), r, err); response.Started() {
 			return
 		}
 	}
@@ -209,126 +206,11 @@ func (s *Store) respondError(w http.ResponseWriter, r *http.Request, err error) 
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", "no-store")
 	if code == http.StatusServiceUnavailable {
-		header.Set("Retry-After", retryAfter)
+		header.Set("Retry-After", "5") // seconds
 	}
 	if header.Get("Content-Encoding") == "" { // otherwise w compresses
 		header.Set("Content-Length", strconv.Itoa(len(text)))
 	}
 	w.WriteHeader(code)
 	_, _ = io.WriteString(w, text)
-}
-
-// responseWriter calls begin once, before any part of the response is sent. If begin fails, it
-// discards the response.
-type responseWriter struct {
-	http.ResponseWriter
-	begin   func() error
-	started bool
-	err     error // of begin
-}
-
-var (
-	_ io.ReaderFrom   = (*responseWriter)(nil)
-	_ io.StringWriter = (*responseWriter)(nil)
-)
-
-func (w *responseWriter) start() error {
-	if !w.started {
-		w.started = true
-		w.err = w.begin()
-	}
-	return w.err
-}
-
-// Unwrap is for [http.ResponseController].
-func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *responseWriter) WriteHeader(code int) {
-	informational := code >= 100 && code <= 199 && code != http.StatusSwitchingProtocols
-	if informational && !w.started || w.start() == nil {
-		w.ResponseWriter.WriteHeader(code)
-	}
-}
-
-func (w *responseWriter) Write(p []byte) (int, error) {
-	if err := w.start(); err != nil {
-		return 0, err
-	}
-	return w.ResponseWriter.Write(p)
-}
-
-func (w *responseWriter) WriteString(text string) (int, error) {
-	if err := w.start(); err != nil {
-		return 0, err
-	}
-	return io.WriteString(w.ResponseWriter, text)
-}
-
-// ReadFrom lets the server send files without copying them.
-func (w *responseWriter) ReadFrom(src io.Reader) (int64, error) {
-	if err := w.start(); err != nil {
-		return 0, err
-	}
-	return io.Copy(w.ResponseWriter, src)
-}
-
-func (w *responseWriter) FlushError() error {
-	if err := w.start(); err != nil {
-		return err
-	}
-	return http.NewResponseController(w.ResponseWriter).Flush()
-}
-
-func (w *responseWriter) hijack() (net.Conn, *bufio.ReadWriter, error) {
-	if err := w.start(); err != nil {
-		return nil, nil, err
-	}
-	return http.NewResponseController(w.ResponseWriter).Hijack()
-}
-
-// like returns the writer with the methods Flush and Hijack that the original has. Handlers check
-// for them with type assertions.
-func (w *responseWriter) like(original http.ResponseWriter) http.ResponseWriter {
-	switch flushes, hijacks := has[http.Flusher](original), has[http.Hijacker](original); {
-	case flushes && hijacks:
-		return struct {
-			*responseWriter
-			flusher
-			hijacker
-		}{w, flusher{w}, hijacker{w}}
-	case flushes:
-		return struct {
-			*responseWriter
-			flusher
-		}{w, flusher{w}}
-	case hijacks:
-		return struct {
-			*responseWriter
-			hijacker
-		}{w, hijacker{w}}
-	default:
-		return w
-	}
-}
-
-type flusher struct{ w *responseWriter }
-
-func (f flusher) Flush() { _ = f.w.FlushError() }
-
-type hijacker struct{ w *responseWriter }
-
-func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.w.hijack() }
-
-// has reports whether a writer, or one that it wraps, is a T.
-func has[T any](w http.ResponseWriter) bool {
-	for {
-		if _, ok := w.(T); ok {
-			return true
-		}
-		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return false
-		}
-		w = wrapper.Unwrap()
-	}
 }

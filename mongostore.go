@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/mongostore/mongostore/internal/bsonval"
+	"github.com/mongostore/mongostore/internal/seal"
 )
 
 // Store is a [sessions.Store] that keeps sessions in a MongoDB collection. It is created by
@@ -141,7 +142,7 @@ func newStore(coll *mongo.Collection, cfg Config, keyPairs [][]byte) (*Store, er
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	seals, err := newSealer(cfg.SealKeys)
+	seals, err := seal.New(cfg.SealKeys)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/mongostore/mongostore/internal/mongoerr"
 )
 
 // The pause before a deletion that failed is retried. It doubles from the first to the
@@ -205,7 +207,7 @@ func (s *Store) tryEnd(ctx context.Context, e ending) (bool, error) {
 // insertTombstone reports whether it has stored a tombstone where there was no document.
 func (s *Store) insertTombstone(ctx context.Context, grave *meta) (bool, error) {
 	err := s.insertDocument(ctx, s.codec.document(&record{meta: *grave}))
-	if hasCode(err, codeDuplicateKey) {
+	if mongoerr.HasCode(err, mongoerr.DuplicateKey) {
 		return false, nil
 	}
 	return err == nil, err

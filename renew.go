@@ -7,6 +7,8 @@ import (
 	"net/http"
 
 	"github.com/gorilla/sessions"
+
+	"github.com/mongostore/mongostore/internal/mongoerr"
 )
 
 // Renew saves the session under a fresh ID and ends the old ID. Call it whenever the
@@ -63,7 +65,7 @@ func (s *Store) renew(ctx context.Context, p *plan) (*result, error) {
 	// From here on there are two documents, even if the client disconnects.
 	ctx = context.WithoutCancel(ctx)
 	if err := s.insertDocument(ctx, s.codec.document(&p.next)); err != nil {
-		if !refusedWrite(err) {
+		if !mongoerr.RefusedWrite(err) {
 			s.discard(ctx, p.next.hash)
 		}
 		return nil, err
@@ -99,7 +101,7 @@ func (rn *renewal) decide(ctx context.Context) (undecided, err error) {
 		if done {
 			return nil, nil
 		}
-		if err != nil && refusedWrite(err) && doubt == nil {
+		if err != nil && mongoerr.RefusedWrite(err) && doubt == nil {
 			return nil, err
 		}
 		theirs, errRead := s.read(ctx, rn.old)

@@ -10,6 +10,7 @@ import (
 	"github.com/gorilla/sessions"
 
 	"github.com/mongostore/mongostore/internal/bsonval"
+	"github.com/mongostore/mongostore/internal/mongoerr"
 )
 
 // Save stores the session and then sets its cookie. It must be called before the response's
@@ -382,11 +383,11 @@ func (s *Store) insert(ctx context.Context, p *plan) (*result, error) {
 	switch {
 	case err == nil:
 		return s.resultOf(p)
-	case p.origin != nil && hasCode(err, codeDuplicateKey):
+	case p.origin != nil && mongoerr.HasCode(err, mongoerr.DuplicateKey):
 		return s.joinMigrated(ctx, p, err)
-	case p.origin != nil && !refusedWrite(err):
+	case p.origin != nil && !mongoerr.RefusedWrite(err):
 		return nil, &doubtfulError{err, p, p}
-	case errors.Is(err, ErrUnavailable) && !refusedWrite(err):
+	case errors.Is(err, ErrUnavailable) && !mongoerr.RefusedWrite(err):
 		// It may have been carried out. The next attempt uses another ID: this insert
 		// may still arrive, and must not bring back a session that has ended by then.
 		s.discard(ctx, p.next.hash)
@@ -423,7 +424,7 @@ func (s *Store) update(ctx context.Context, p *plan, theirs *found) (*result, er
 		}
 		matched, err := s.updateDocument(ctx, q.guards.filter(hash), s.codec.update(q))
 		switch {
-		case err != nil && !refusedWrite(err):
+		case err != nil && !mongoerr.RefusedWrite(err):
 			return nil, &doubtfulError{err, p, q}
 		case err != nil:
 			return nil, err

@@ -12,6 +12,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+
+	"github.com/mongostore/mongostore/internal/mongoerr"
 )
 
 // Event is the end of a session, as [Store.Watch] reports it.
@@ -261,20 +263,12 @@ func parseEvent(change bson.Raw) (Event, bool) {
 	return event, validHash(event.Key)
 }
 
-// Codes of servers without change streams.
-const (
-	codeCommandNotSupported = 115
-	codeNotImplemented      = 238
-	codeUnknownStage        = 40324
-	codeNoReplicaSet        = 40573
-)
-
 // watchError wraps an error of the driver. A server without change streams is not
 // [ErrUnavailable], which is for temporary errors.
 func watchError(err error) error {
-	if hasCode(err, codeNoReplicaSet, codeUnknownStage, codeNotImplemented, codeCommandNotSupported) {
+	if mongoerr.HasCode(err, mongoerr.NoReplicaSet, mongoerr.UnknownStage, mongoerr.NotImplemented, mongoerr.CommandNotSupported) {
 		return fmt.Errorf("server has no change streams, which need a replica set or a sharded cluster: %w: %w",
-			errors.ErrUnsupported, redacted(err))
+			errors.ErrUnsupported, mongoerr.Redacted(err))
 	}
 	return unavailable(err)
 }

@@ -19,7 +19,7 @@ import (
 const standardsPage = "docs/standards.md"
 
 // testFolders are where the tests are that the page names.
-var testFolders = []string{".", "docs", "internal/bsonval", "internal/safegob", "internal/proof"}
+var testFolders = []string{".", "docs", "internal/bsonval", "internal/firstbyte", "internal/mongoerr", "internal/safegob", "internal/seal", "internal/proof"}
 
 // testFunc is what the source of a test says of it.
 type testFunc struct {
