@@ -35,13 +35,8 @@ const (
 	CleanupOff
 )
 
-const (
-	sweepBatch    = 1000 // documents; keeps each deletion short
-	shortestSweep = time.Second
-	longestSweep  = 10 * time.Minute
-	indexRetry    = time.Minute
-	indexTimeout  = 10 * time.Minute
-)
+// indexRetry is how long after a failed attempt to create the indexes the next one follows.
+const indexRetry = time.Minute
 
 // cleaner decides when a save starts the creation of indexes or a sweep. Without sweeps, a
 // collection on a server that refuses the TTL index would grow without limit.
@@ -68,9 +63,9 @@ func (s *Store) cleanUp(ctx context.Context, lifetime time.Duration) {
 	c, now := &s.cleaner, time.Now()
 	if c.indexes.claim(now, indexRetry) {
 		s.tasks.start(ctx, func(ctx context.Context) {
-			// Timeout would abort the build of an index on a collection that has
-			// grown large without it.
-			ctx, cancel := context.WithTimeout(ctx, indexTimeout)
+			// Config.Timeout would abort the build of an index on a collection that
+			// has grown large without it.
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 			defer cancel()
 			s.prepareIndexes(ctx)
 		})
@@ -78,7 +73,8 @@ func (s *Store) cleanUp(ctx context.Context, lifetime time.Duration) {
 	if s.cfg.Cleanup != CleanupSweep && !c.sweeping.Load() {
 		return
 	}
-	if c.sweep.claim(now, min(max(lifetime/10, shortestSweep), longestSweep)) {
+	const shortest, longest = time.Second, 10 * time.Minute
+	if c.sweep.claim(now, min(max(lifetime/10, shortest), longest)) {
 		s.tasks.start(ctx, func(ctx context.Context) {
 			if _, err := s.DeleteExpired(ctx); err != nil && ctx.Err() == nil {
 				s.logger().WarnContext(ctx, "mongostore: expired sessions not deleted", "error", err, "collection", s.coll.Name())
@@ -221,16 +217,17 @@ func (s *Store) DeleteExpired(ctx context.Context) (int64, error) {
 
 // deleteBatch deletes some of the expired sessions, and reports whether there may be more.
 func (s *Store) deleteBatch(ctx context.Context, now time.Time) (n int64, more bool, err error) {
+	const batch = 1000 // documents; keeps each deletion short
 	var ids []bsonval.Value
 	err = s.eachDocument(ctx, expiredSessions(now), func(doc bson.Raw) bool {
 		id := doc.Lookup(fieldID)
 		ids = append(ids, bsonval.Value{Kind: id.Type, Data: slices.Clone(id.Value)})
 		return true
-	}, options.Find().SetProjection(bson.D{{Key: fieldID, Value: 1}}).SetLimit(sweepBatch))
+	}, options.Find().SetProjection(bson.D{{Key: fieldID, Value: 1}}).SetLimit(batch))
 	if err != nil || len(ids) == 0 {
 		return 0, false, err
 	}
 	// Another request may just have touched one of them.
 	n, err = s.deleteDocuments(ctx, expiredSessions(now, ids...))
-	return n, err == nil && len(ids) == sweepBatch, err
+	return n, err == nil && len(ids) == batch, err
 }

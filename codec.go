@@ -44,8 +44,6 @@ var fieldNames = [...]string{
 	fieldValues, fieldOwner, fieldDetails, fieldMaxAge, fieldMovedTo, fieldMigratedUntil,
 }
 
-const requiredFields = 6
-
 // meta is a session's document without its values.
 type meta struct {
 	hash          string        // of the session's ID; the document's _id
@@ -152,7 +150,8 @@ func parseMeta(doc bson.Raw, hash string) (m meta, values []byte, err error) {
 		}
 		return nil
 	})
-	missing := slices.Index(seen[:requiredFields], false)
+	const required = 6
+	missing := slices.Index(seen[:required], false)
 	switch {
 	case version > formatVersion:
 		err = fmt.Errorf("format version %d is newer than %d", version, formatVersion)
@@ -287,20 +286,20 @@ func (m *meta) toTombstone(movedTo string, now time.Time) meta {
 	return t
 }
 
-// bury returns the update that turns a session's document into the tombstone t. A null rev
+// burial returns the update that turns a session's document into the tombstone m. A null rev
 // blocks every later save: MongoDB refuses to $inc it, and with it the whole update.
 // https://www.mongodb.com/docs/manual/reference/operator/update/inc/
-func bury(t *meta) bson.Raw {
+func (m *meta) burial() bson.Raw {
 	b := bsonval.NewBuilder(256)
 	b.Begin("$set")
-	if t.movedTo != "" {
-		b.String(fieldMovedTo, t.movedTo)
+	if m.movedTo != "" {
+		b.String(fieldMovedTo, m.movedTo)
 	}
 	b.Null(fieldRev)
 	b.Begin(fieldValues)
 	b.End()
-	b.Time(fieldSeenAt, t.seenAt)
-	b.Time(fieldExpiresAt, t.expiresAt)
+	b.Time(fieldSeenAt, m.seenAt)
+	b.Time(fieldExpiresAt, m.expiresAt)
 	b.End()
 	b.Begin("$unset")
 	for _, name := range [...]string{fieldOwner, fieldDetails, fieldMaxAge, fieldMigratedUntil} {

@@ -20,24 +20,8 @@ import (
 	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
-// Defaults of [Config].
-const (
-	defaultHost          = "localhost"
-	defaultPort          = 27017
-	defaultCollection    = "sessions"
-	defaultMaxAge        = 30 * 24 * 60 * 60 // seconds, as in gorilla's stores
-	defaultBrowserTTL    = 24 * time.Hour
-	defaultTouchInterval = time.Minute
-	defaultMaxSize       = 1 << 20
-	defaultTimeout       = 5 * time.Second
-)
-
-// MongoDB's limits.
-const (
-	maxDocumentSize   = 16 << 20
-	maxDatabaseName   = 63
-	maxCollectionName = 255 // with the database's name and a dot
-)
+// maxDocumentSize is MongoDB's limit, in bytes.
+const maxDocumentSize = 16 << 20
 
 // Config configures the store that [Open] returns. Only Database is required. The zero value
 // of every other field is its default.
@@ -196,7 +180,7 @@ func TypeOf[T any](name string) Type { return bsonval.TypeOf[T](name) }
 func DefaultOptions() *sessions.Options {
 	return &sessions.Options{
 		Path:     "/",
-		MaxAge:   defaultMaxAge,
+		MaxAge:   30 * 24 * 60 * 60, // 30 days, as in gorilla's stores
 		HttpOnly: true,
 		Secure:   true,
 		SameSite: http.SameSiteLaxMode,
@@ -224,7 +208,7 @@ func (cfg *Config) address() (address, error) {
 	}
 	a := address{
 		database:   cmp.Or(cfg.Database, databaseOf(cfg.URI)),
-		collection: cmp.Or(cfg.Collection, defaultCollection),
+		collection: cmp.Or(cfg.Collection, "sessions"),
 	}
 	if err := checkNames(a.database, a.collection); err != nil {
 		return address{}, err
@@ -237,15 +221,16 @@ func (cfg *Config) address() (address, error) {
 		if err := checkHost(cfg.Host); err != nil {
 			return address{}, err
 		}
-		host := strings.TrimSuffix(strings.TrimPrefix(cmp.Or(cfg.Host, defaultHost), "["), "]")
-		uri = "mongodb://" + net.JoinHostPort(host, strconv.Itoa(cmp.Or(cfg.Port, defaultPort)))
+		host := strings.TrimSuffix(strings.TrimPrefix(cmp.Or(cfg.Host, "localhost"), "["), "]")
+		uri = "mongodb://" + net.JoinHostPort(host, strconv.Itoa(cmp.Or(cfg.Port, 27017)))
 	}
 	a.connection = options.Client().ApplyURI(uri)
 	if err := a.connection.Validate(); err != nil {
-		if lookup := lookupError(err); lookup != nil {
-			return address{}, lookup
+		// The driver's error may quote the URI, and with it a password. That of a lookup does not.
+		var lookup *net.DNSError
+		if errors.As(err, &lookup) {
+			return address{}, unavailable(lookup)
 		}
-		// The driver's error may quote the URI, and with it a password.
 		return address{}, errors.New("invalid URI or Host")
 	}
 	if !a.connection.WriteConcern.Acknowledged() {
@@ -265,19 +250,20 @@ func checkHost(host string) error {
 // checkNames applies MongoDB's rules for names, which the server applies only to a write:
 // https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
 func checkNames(database, collection string) error {
+	const maxDatabase, maxNamespace = 63, 255 // the latter with a dot between the two names
 	switch {
 	case database == "":
 		return errors.New("no database name")
-	case len(database) > maxDatabaseName:
-		return fmt.Errorf("the Database name has %d bytes, at most %d are allowed", len(database), maxDatabaseName)
+	case len(database) > maxDatabase:
+		return fmt.Errorf("the Database name has %d bytes, at most %d are allowed", len(database), maxDatabase)
 	case strings.ContainsAny(database, "/\\. \"$*<>:|?\x00"):
 		return fmt.Errorf("the Database name %q has a character that MongoDB does not allow", database)
 	case strings.ContainsAny(collection, "$\x00"), strings.HasPrefix(collection, "."), strings.HasSuffix(collection, "."), strings.Contains(collection, ".."):
 		return fmt.Errorf("the Collection name %q is not allowed in MongoDB", collection)
 	case strings.HasPrefix(collection, "system."):
 		return fmt.Errorf("the Collection name %q is reserved by MongoDB", collection)
-	case len(database)+1+len(collection) > maxCollectionName:
-		return fmt.Errorf("the names of Database and Collection have more than %d bytes together", maxCollectionName-1)
+	case len(database)+1+len(collection) > maxNamespace:
+		return fmt.Errorf("the names of Database and Collection have more than %d bytes together", maxNamespace-1)
 	}
 	return nil
 }
@@ -333,6 +319,17 @@ func (cfg *Config) check() error {
 		return errors.New("Describe is set but OwnerKey is not, so its result could not be listed") //nolint:staticcheck // the field's name
 	}
 	return nil
+}
+
+// withDefaults returns the settings of a store whose address is known.
+func (cfg *Config) withDefaults() Config {
+	c := *cfg
+	c.BrowserTTL = cmp.Or(c.BrowserTTL, 24*time.Hour)
+	c.TouchInterval = cmp.Or(c.TouchInterval, time.Minute)
+	c.MaxSize = cmp.Or(c.MaxSize, 1<<20)
+	c.Timeout = cmp.Or(c.Timeout, 5*time.Second)
+	c.SealKeys = nil // the sealer has its own copies
+	return c
 }
 
 // options returns the defaults of every new session.

@@ -18,8 +18,6 @@ import (
 // This file creates session IDs, and the cookies that carry them.
 
 const (
-	idBytes = 32 // 256 bits; OWASP ASVS 7.2.3 asks for 128
-
 	// hashLength is the length of a SHA-256 in base64.
 	hashLength = 43
 
@@ -29,12 +27,6 @@ const (
 	// maxLookups is how many cookies of one name are looked up in the database. Browsers
 	// send several when one was set for a parent domain or path.
 	maxLookups = 8
-
-	// maxCookieSize is how many bytes of a cookie's name and value browsers keep (RFC 6265,
-	// section 6.1).
-	maxCookieSize = 4096
-
-	minSigningKey = 32 // bytes, for HMAC-SHA-256
 )
 
 var errID = errors.New("not a session ID")
@@ -42,7 +34,7 @@ var errID = errors.New("not a session ID")
 // newID returns a random session ID. Read never returns an error; it crashes the program
 // instead.
 func newID() string {
-	id := make([]byte, idBytes)
+	id := make([]byte, 32) // 256 bits; OWASP ASVS 7.2.3 asks for 128
 	_, _ = rand.Read(id)
 	return base64.RawURLEncoding.EncodeToString(id)
 }
@@ -159,7 +151,7 @@ func newCodecs(keyPairs [][]byte) (codecs []securecookie.Codec, weak bool, err e
 		if len(signing) == 0 {
 			return nil, false, fmt.Errorf("key %d, for signing, is empty", i)
 		}
-		weak = weak || len(signing) < minSigningKey
+		weak = weak || len(signing) < 32 // bytes, for HMAC-SHA-256
 		var block []byte
 		if i+1 < len(keyPairs) {
 			block = slices.Clone(keyPairs[i+1])
@@ -238,8 +230,9 @@ func newCookie(name, content string, o *sessions.Options) (*http.Cookie, error) 
 	if err := cookie.Valid(); err != nil {
 		return nil, fmt.Errorf("invalid cookie: %w", err)
 	}
-	if len(name)+len(content) > maxCookieSize {
-		return nil, fmt.Errorf("invalid cookie: name and value exceed %d bytes", maxCookieSize)
+	const kept = 4096 // bytes of name and value, by browsers (RFC 6265, section 6.1)
+	if len(name)+len(content) > kept {
+		return nil, fmt.Errorf("invalid cookie: name and value exceed %d bytes", kept)
 	}
 	prefixed := func(prefix string) bool { // in any case: section 5.7
 		return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
@@ -91,13 +90,4 @@ func redactedOld(err error) error {
 		cause = next
 	}
 	return mongoerr.WithText(fmt.Sprintf("the store to migrate from failed with %T", cause), err)
-}
-
-// lookupError returns the failure of a DNS lookup. Its text does not contain the URI's password.
-func lookupError(err error) error {
-	var lookup *net.DNSError
-	if errors.As(err, &lookup) {
-		return unavailable(lookup)
-	}
-	return nil
 }

@@ -11,15 +11,8 @@ import (
 const (
 	longestMaxAge = 100 * 365 * 24 * 60 * 60 // seconds; a time.Duration holds little more
 
-	// maxSkew is the clock difference between two processes that is tolerated.
-	maxSkew = time.Minute
-
 	// tombstoneLife is how long a renewed session leaves a tombstone under its old ID.
 	tombstoneLife = time.Hour
-
-	// renewalGrace is how long requests that were sent before a renewal may still arrive
-	// with the old ID.
-	renewalGrace = 30 * time.Second
 )
 
 // lifetimes decides when sessions end and when their expiry moves. It reads no clock
@@ -55,7 +48,8 @@ func (l lifetimes) expiry(createdAt, seenAt time.Time, maxAge int) time.Time {
 // them. Times in the future come from a process with a wrong clock. An expiry beyond what the
 // settings allow comes from such a process, or from one with other settings.
 func (l lifetimes) corrected(m meta, maxAge int, now time.Time) (_ meta, wrong bool) {
-	latest := now.Add(maxSkew)
+	const skew = time.Minute // the difference between the clocks of two processes that is tolerated
+	latest := now.Add(skew)
 	if m.createdAt.After(latest) {
 		m.createdAt, wrong = now, true
 	}
@@ -63,7 +57,7 @@ func (l lifetimes) corrected(m meta, maxAge int, now time.Time) (_ meta, wrong b
 		m.seenAt, wrong = now, true
 	}
 	if allowed := l.expiry(m.createdAt, m.seenAt, maxAge); m.expiresAt.After(allowed) {
-		wrong = wrong || m.expiresAt.After(allowed.Add(maxSkew))
+		wrong = wrong || m.expiresAt.After(allowed.Add(skew))
 		m.expiresAt = allowed
 	}
 	return m, wrong
@@ -79,9 +73,10 @@ func (m *meta) alive(now time.Time) bool {
 	return !m.tombstone && m.expiresAt.After(now)
 }
 
-// justRenewed reports whether m is the tombstone of a renewal less than renewalGrace ago.
+// justRenewed reports whether m is the tombstone of a renewal a moment ago: requests that were
+// sent before it may still arrive with the old ID.
 func (m *meta) justRenewed(now time.Time) bool {
-	return m.tombstone && m.movedTo != "" && now.Sub(m.seenAt) < renewalGrace
+	return m.tombstone && m.movedTo != "" && now.Sub(m.seenAt) < 30*time.Second
 }
 
 // now returns the time with the precision of a BSON date.

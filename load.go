@@ -189,7 +189,7 @@ func (s *Store) Fetch(ctx context.Context, name, id string) (*sessions.Session, 
 }
 
 // sameOwner reports whether a session that was renewed concurrently has the owner of rec.
-func sameOwner(rec *record, renewed *found) bool {
+func (rec *record) sameOwner(renewed *found) bool {
 	return !rec.owner.IsZero() && rec.owner.Equal(renewed.owner)
 }
 
@@ -233,13 +233,13 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID, f *found) error
 		case was.movedTo == f.hash, !was.tombstone && !was.alive(f.readAt):
 			return nil
 		case was.tombstone:
-			if renewed, err := s.renewedSession(ctx, was.movedTo, f.readAt); err == nil && sameOwner(&f.record, &renewed) {
+			if renewed, err := s.renewedSession(ctx, was.movedTo, f.readAt); err == nil && f.sameOwner(&renewed) {
 				return nil
 			}
 			return s.endRenewed(ctx, f)
 		}
 		grave := was.toTombstone(f.hash, f.readAt)
-		done, err := s.updateDocument(ctx, guards{stored: true}.filter(c.from), bury(&grave))
+		done, err := s.updateDocument(ctx, guards{stored: true}.filter(c.from), grave.burial())
 		if done || err != nil {
 			return err
 		}

@@ -272,6 +272,15 @@ func (p *plan) nameOf(key any) string {
 	return ""
 }
 
+// doubtfulError is the failure of an update that may have been carried out.
+type doubtfulError struct {
+	error
+	made *plan // of the session's changes
+	sent *plan // with the changes of others merged
+}
+
+func (e *doubtfulError) Unwrap() error { return e.error }
+
 // add returns the doubts including those of p, the plan that was sent. made is the same plan
 // before it was rebased.
 func (d doubts) add(made, p *plan) doubts {

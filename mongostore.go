@@ -1,7 +1,6 @@
 package mongostore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,14 +86,14 @@ func New(coll *mongo.Collection, keyPairs ...[]byte) (*Store, error) {
 // unacknowledged write concern (w: 0) in the URI, and with [ErrUnavailable] if the server does
 // not respond within the deadline of ctx or, if it has none, [Config.Timeout].
 func Open(ctx context.Context, cfg Config, keyPairs ...[]byte) (*Store, error) {
-	store, err := open(ctx, cfg, keyPairs)
+	store, err := cfg.open(ctx, keyPairs)
 	if err != nil {
 		return nil, fmt.Errorf("mongostore: open store: %w", err)
 	}
 	return store, nil
 }
 
-func open(ctx context.Context, cfg Config, keyPairs [][]byte) (*Store, error) {
+func (cfg *Config) open(ctx context.Context, keyPairs [][]byte) (*Store, error) {
 	at, err := cfg.address()
 	if err != nil {
 		return nil, err
@@ -105,7 +104,7 @@ func open(ctx context.Context, cfg Config, keyPairs [][]byte) (*Store, error) {
 			return nil, err
 		}
 	}
-	store, err := newStore(client.Database(at.database).Collection(at.collection), cfg, keyPairs)
+	store, err := newStore(client.Database(at.database).Collection(at.collection), *cfg, keyPairs)
 	if err == nil {
 		err = store.start(ctx)
 	}
@@ -150,15 +149,17 @@ func newStore(coll *mongo.Collection, cfg Config, keyPairs [][]byte) (*Store, er
 	if err != nil {
 		return nil, err
 	}
-	cfg.SealKeys = nil // the sealer has its own copies
-	cfg.BrowserTTL = cmp.Or(cfg.BrowserTTL, defaultBrowserTTL)
-	cfg.TouchInterval = cmp.Or(cfg.TouchInterval, defaultTouchInterval)
-	cfg.MaxSize = cmp.Or(cfg.MaxSize, defaultMaxSize)
-	cfg.Timeout = cmp.Or(cfg.Timeout, defaultTimeout)
+	// These override the client's options: a secondary may not have a logout yet, and the
+	// client's encoders may change an owner.
+	coll = coll.Clone(options.Collection().
+		SetReadPreference(readpref.Primary()).
+		SetRegistry(bson.NewRegistry()).
+		SetBSONOptions(&options.BSONOptions{}))
+	cfg = cfg.withDefaults()
 	s := &Store{
 		Codecs:    codecs,
 		Options:   cfg.options(),
-		coll:      coll.Clone(collectionOptions()),
+		coll:      coll,
 		cfg:       cfg,
 		codec:     &valueCodec{Codec: values, seals: seals},
 		lifetimes: lifetimes{browser: cfg.BrowserTTL, absolute: cfg.AbsoluteTimeout, touch: cfg.TouchInterval},
@@ -172,15 +173,6 @@ func newStore(coll *mongo.Collection, cfg Config, keyPairs [][]byte) (*Store, er
 		s.logger().Warn("mongostore: a signing key has less than 32 bytes")
 	}
 	return s, nil
-}
-
-// collectionOptions returns the options that override the client's: a secondary may not have
-// a logout yet, and the client's encoders may change an owner.
-func collectionOptions() *options.CollectionOptionsBuilder {
-	return options.Collection().
-		SetReadPreference(readpref.Primary()).
-		SetRegistry(bson.NewRegistry()).
-		SetBSONOptions(&options.BSONOptions{})
 }
 
 // MaxAge sets MaxAge of s.Options: the lifetime of sessions without a MaxAge of their own, in

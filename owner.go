@@ -21,8 +21,6 @@ import (
 	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
-var errNoOwnerKey = errors.New("Config.OwnerKey is not set")
-
 // Info describes a session, for lists.
 type Info struct {
 	Key       string            // identifies the session, for [Store.Revoke]; neither a secret nor the session's ID
@@ -78,7 +76,7 @@ func (s *Store) ownerOf(values map[any]any, before bsonval.Value) (bsonval.Value
 // ownersSessions returns the filter for the sessions of an owner, without the exceptions.
 func (s *Store) ownersSessions(owner any, except ...string) (bson.Raw, error) {
 	if s.cfg.OwnerKey == "" {
-		return nil, errNoOwnerKey
+		return nil, errors.New("Config.OwnerKey is not set")
 	}
 	v, err := encodeOwner(owner)
 	if err != nil {
@@ -141,7 +139,7 @@ func (s *Store) eachSession(ctx context.Context, filter bson.Raw, visit func(Inf
 		var info Info
 		if err == nil {
 			m, _ = s.lifetimes.corrected(m, s.maxAgeOf(&m), now)
-			info, err = infoOf(&m)
+			info, err = m.info()
 		}
 		switch {
 		case err != nil:
@@ -154,7 +152,8 @@ func (s *Store) eachSession(ctx context.Context, filter bson.Raw, visit func(Inf
 	}, opts...)
 }
 
-func infoOf(m *meta) (info Info, err error) {
+// info returns the session as a list shows it.
+func (m *meta) info() (info Info, err error) {
 	name, _ := m.name.Text()
 	info = Info{Key: m.hash, Name: name, CreatedAt: m.createdAt, SeenAt: m.seenAt, ExpiresAt: m.expiresAt}
 	if !m.owner.IsZero() {
@@ -275,17 +274,14 @@ func (s *Store) Count(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
-// maxDetails bounds what Config.Describe adds to a document, in bytes.
-const maxDetails = 4 << 10
-
 // encodeDetails returns the BSON value of the details, or zero if they are empty. It truncates
-// them to maxDetails, key by key.
+// them to 4 KiB, key by key.
 func encodeDetails(details map[string]string) bsonval.Value {
 	if len(details) == 0 {
 		return bsonval.Value{}
 	}
 	const overhead = 1 + 1 + 4 + 1 // type, two ends and a length for each key
-	left := maxDetails - 5
+	left := 4<<10 - 5
 	cut := make(map[string]any, len(details))
 	for _, key := range slices.Sorted(maps.Keys(details)) {
 		// They come from the request and may not be valid UTF-8.

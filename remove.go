@@ -14,16 +14,6 @@ import (
 	"github.com/mongostore/mongostore/internal/mongoerr"
 )
 
-// The pause before a deletion that failed is retried. It doubles from the first to the
-// longest.
-const (
-	firstRetry   = 100 * time.Millisecond
-	longestRetry = 30 * time.Second
-)
-
-// maxDiscarded bounds the list of deletions that only free disk space.
-const maxDiscarded = 1000
-
 // Remove ends a session. It returns nil if the session has already ended or was never
 // stored. If the database fails, the error is [ErrUnavailable], the session may still be
 // valid, and Remove can be called again. The browser keeps its cookie, which is no longer valid.
@@ -199,7 +189,7 @@ func (s *Store) end(ctx context.Context, e ending) error {
 // tryEnd reports whether it has ended a live session.
 func (s *Store) tryEnd(ctx context.Context, e ending) (bool, error) {
 	if e.grave != nil {
-		return s.updateDocument(ctx, guards{stored: true}.filter(e.hash), bury(e.grave))
+		return s.updateDocument(ctx, guards{stored: true}.filter(e.hash), e.grave.burial())
 	}
 	return s.deleteDocument(ctx, endable(e.hash))
 }
@@ -233,13 +223,15 @@ func (s *Store) abandon(ctx context.Context, hash string) {
 // discard is abandon in the background. If too many deletions are pending, the document is
 // left to expire.
 func (s *Store) discard(ctx context.Context, hash string) {
-	if s.removals.count() < maxDiscarded {
+	const most = 1000 // such deletions only free disk space
+	if s.removals.count() < most {
 		s.retry(ctx, ending{hash: hash})
 	}
 }
 
 func (s *Store) retryRemovals(ctx context.Context) {
-	wait := firstRetry
+	const shortest, longest = 100 * time.Millisecond, 30 * time.Second
+	wait := shortest
 	for {
 		e, ok := s.removals.next()
 		if !ok {
@@ -248,7 +240,7 @@ func (s *Store) retryRemovals(ctx context.Context) {
 		err := s.end(ctx, e)
 		if err == nil || errors.Is(err, errUnacknowledged) { // the latter was sent, and its result stays unknown
 			s.removals.done(e)
-			wait = firstRetry
+			wait = shortest
 			continue
 		}
 		if errors.Is(err, mongo.ErrClientDisconnected) {
@@ -261,7 +253,7 @@ func (s *Store) retryRemovals(ctx context.Context) {
 			s.finishRemovals(context.WithoutCancel(ctx))
 			return
 		case <-time.After(wait):
-			wait = min(2*wait, longestRetry)
+			wait = min(2*wait, longest)
 		}
 	}
 }

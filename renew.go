@@ -96,7 +96,7 @@ func (rn *renewal) decide(ctx context.Context) (undecided, err error) {
 		if rn.missing {
 			done, err = s.insertTombstone(ctx, &rn.grave)
 		} else {
-			done, err = s.updateDocument(ctx, g.filter(rn.old), bury(&rn.grave))
+			done, err = s.updateDocument(ctx, g.filter(rn.old), rn.grave.burial())
 		}
 		if done {
 			return nil, nil
@@ -163,7 +163,7 @@ func (rn *renewal) join(ctx context.Context, hash string) error {
 		return ErrGone
 	case err != nil:
 		return err
-	case !sameOwner(&rn.plan.next, &renewed):
+	case !rn.plan.next.sameOwner(&renewed):
 		return ErrGone
 	}
 	return rn.replace(ctx, &renewed.record)

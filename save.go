@@ -238,15 +238,6 @@ func (s *Store) failed(st *state, err error) error {
 	return fmt.Errorf("mongostore: save session: %w", err)
 }
 
-// doubtfulError is the failure of an update that may have been carried out.
-type doubtfulError struct {
-	error
-	made *plan // of the session's changes
-	sent *plan // with the changes of others merged
-}
-
-func (e *doubtfulError) Unwrap() error { return e.error }
-
 // plan validates the session and computes the write. The details are nil if they do not change.
 func (s *Store) plan(session *sessions.Session, st *state, in intent, details *bsonval.Value) (p plan, err error) {
 	p = plan{now: now(), id: st.id, base: st.record, doubts: st.doubts, options: s.optionsOf(session, st), renewedTo: st.renewedTo}
@@ -373,7 +364,7 @@ func (s *Store) insert(ctx context.Context, p *plan) (*result, error) {
 	}
 	if p.renewedTo != "" {
 		renewed, err := s.renewedSession(ctx, p.renewedTo, p.now)
-		if err == nil && sameOwner(&p.next, &renewed) {
+		if err == nil && p.next.sameOwner(&renewed) {
 			p = s.mergeRenewal(p, &renewed.record)
 			p.next.createdAt = renewed.createdAt
 			p.next.expiresAt = s.lifetimes.expiry(renewed.createdAt, p.now, p.options.MaxAge)

@@ -184,7 +184,7 @@ func (t *states) put(session *sessions.Session, ref weak.Pointer[sessions.Sessio
 		t.m = map[weak.Pointer[sessions.Session]]*state{}
 	}
 	t.m[ref] = st
-	runtime.AddCleanup(session, dropState, stateOf{t, ref})
+	runtime.AddCleanup(session, stateOf.drop, stateOf{t, ref})
 }
 
 type stateOf struct {
@@ -192,7 +192,8 @@ type stateOf struct {
 	session weak.Pointer[sessions.Session]
 }
 
-func dropState(of stateOf) {
+// drop removes the state of a session that is no longer used.
+func (of stateOf) drop() {
 	of.states.mu.Lock()
 	defer of.states.mu.Unlock()
 	delete(of.states.m, of.session)

@@ -74,10 +74,6 @@ func (s *Store) Watch(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
-// longestAwait is how long the server delays a response when there is no event. A connection
-// that is silent for that time plus [Config.Timeout] is considered broken.
-const longestAwait = 10 * time.Second
-
 var (
 	errInvalidated = errors.New("collection was dropped or renamed")
 	errClosed      = errors.New("store is closed")
@@ -159,7 +155,9 @@ func (s *Store) openChanges(ctx context.Context, after bson.Raw) (*mongo.ChangeS
 	return coll.Watch(ctx, endings(), opts)
 }
 
-func (s *Store) await() time.Duration { return min(s.cfg.Timeout, longestAwait) }
+// await is how long the server delays a response when there is no event. A connection that is
+// silent for that time plus [Config.Timeout] is considered broken.
+func (s *Store) await() time.Duration { return min(s.cfg.Timeout, 10*time.Second) }
 
 // endings is the pipeline that selects the changes that end a session, with the fields that an
 // [Event] needs. The _id is the resume token, and must be kept. The server decides whether it

@@ -44,6 +44,7 @@ func (w *Writer) Started() bool { return w.started }
 // Unwrap is for [http.ResponseController].
 func (w *Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// WriteHeader is the method of [http.ResponseWriter].
 func (w *Writer) WriteHeader(code int) {
 	informational := code >= 100 && code <= 199 && code != http.StatusSwitchingProtocols
 	if informational && !w.started || w.Start() == nil {
@@ -51,6 +52,7 @@ func (w *Writer) WriteHeader(code int) {
 	}
 }
 
+// Write is the method of [http.ResponseWriter].
 func (w *Writer) Write(p []byte) (int, error) {
 	if err := w.Start(); err != nil {
 		return 0, err
@@ -58,6 +60,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
+// WriteString lets [io.WriteString] send a string without copying it.
 func (w *Writer) WriteString(text string) (int, error) {
 	if err := w.Start(); err != nil {
 		return 0, err
@@ -73,6 +76,7 @@ func (w *Writer) ReadFrom(src io.Reader) (int64, error) {
 	return io.Copy(w.ResponseWriter, src)
 }
 
+// FlushError is for [http.ResponseController].
 func (w *Writer) FlushError() error {
 	if err := w.Start(); err != nil {
 		return err
