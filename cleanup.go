@@ -27,8 +27,9 @@ const (
 	// server refuses the index, the store logs one warning and sweeps.
 	CleanupTTLIndex Cleanup = iota
 
-	// CleanupSweep deletes expired sessions in the background. A Save starts a sweep if the last
-	// one was a tenth of a session's lifetime ago: at least a second and at most 10 minutes.
+	// CleanupSweep deletes expired sessions in the background. A Save starts a sweep if enough
+	// time has passed since the last sweep: a tenth of the session's lifetime, but at least one
+	// second and at most 10 minutes.
 	CleanupSweep
 
 	// CleanupOff leaves expired sessions to the application: see [Store.DeleteExpired].
@@ -105,14 +106,14 @@ func (s *Store) prepareIndexes(ctx context.Context) {
 }
 
 // EnsureIndexes creates the indexes that do not exist yet: under [CleanupTTLIndex] the one
-// that deletes expired sessions, and with [Config.OwnerKey] the one that finds an owner's.
-// [Open] does so too, and a store from [New] at its first save. An application without the
+// that deletes expired sessions, and with [Config.OwnerKey] the one that finds the sessions of an
+// owner. [Open] does so too, and a store from [New] at its first save. An application without the
 // permission to create indexes can leave that to a separate tool. EnsureIndexes changes no
 // existing index, so it also serves as a health check of the indexes.
 //
-// It returns the server's error if an index does not exist and cannot be created, an error
-// that names the index if there is one with another expireAfterSeconds, and
-// [ErrUnavailable] if the server does not respond.
+// It returns the server's error if an index does not exist and cannot be created, an error that
+// names the index on expiresAt if its expireAfterSeconds is not 0, and [ErrUnavailable] if the
+// server does not respond.
 func (s *Store) EnsureIndexes(ctx context.Context) error {
 	if err := errors.Join(s.ensureTTLIndex(ctx), s.ensureOwnerIndex(ctx)); err != nil {
 		return fmt.Errorf("mongostore: create indexes: %w", err)

@@ -51,13 +51,13 @@ type Config struct {
 	// that ends with the browser. An empty Path is an error.
 	Options *sessions.Options
 
-	// IdleTimeout is how long a session lives after its last touch (see TouchInterval), in whole
-	// seconds. It sets MaxAge of the default options, and cannot be combined with Options. The
-	// default is 30 days.
+	// IdleTimeout is how long a session lives after its last touch (see TouchInterval). It is
+	// rounded down to whole seconds, and must be at least one. It sets MaxAge of the default
+	// options, and cannot be combined with Options. The default is 30 days.
 	IdleTimeout time.Duration
 
-	// AbsoluteTimeout is how long a session lives at most, from its creation or that of
-	// the session that it was renewed from. The default is no limit.
+	// AbsoluteTimeout is the longest time that a session lives, counted from its creation.
+	// [Store.Renew] does not restart it. The default is no limit.
 	AbsoluteTimeout time.Duration
 
 	// BrowserTTL is how long a session with MaxAge 0, whose cookie ends with the browser,
@@ -81,12 +81,13 @@ type Config struct {
 	// OwnerKey is the key in Values that identifies the session's user, such as "user_id";
 	// see [Store.Sessions] for its types. [Store.Sessions] and [Store.RevokeAll] need it. The
 	// store creates an index for them. By default, sessions have no owner. A store without an
-	// OwnerKey leaves the owners of other stores' sessions as they are.
+	// OwnerKey does not change an owner that another store of the collection has set.
 	OwnerKey string
 
 	// Describe returns details of a session, such as device and location, to show in a list
 	// of sessions. It is called when a session is inserted, renewed or touched. Its result is
-	// stored, unencrypted, beside the values, and truncated to 4 KiB, key by key. It needs
+	// stored, unencrypted, beside the values. Of more than 4 KiB, in the order of the keys, a
+	// value that does not fit is truncated and a key without room is omitted. Describe needs
 	// OwnerKey. It may call the store.
 	Describe func(*http.Request) map[string]string
 
@@ -94,17 +95,18 @@ type Config struct {
 	// [TypeOf]. By default, such types are stored by [encoding/gob].
 	Types []Type
 
-	// OnConflict decides what happens to a save that changes a key which another request has
-	// changed since this one loaded the session. The default is [ConflictMerge].
+	// OnConflict decides what happens if two requests have loaded the session and both change
+	// the same key. The default is [ConflictMerge].
 	OnConflict ConflictPolicy
 
 	// OnCorrupt decides what happens to a request whose session cannot be decoded. The default
 	// is [CorruptRefuse].
 	OnCorrupt CorruptPolicy
 
-	// OnError writes the response when [Store.Middleware] cannot load the session, in place of the
-	// handler, or cannot save it, before any part of the handler's response was sent. By default, the
-	// response has the status of [StatusCode] and its text.
+	// OnError writes the response if [Store.Middleware] cannot load or cannot save the session. In
+	// the first case the handler is not called. In the second case its response has not been
+	// sent yet and is discarded. By default, the response has the status of [StatusCode] and the
+	// text of [http.StatusText].
 	OnError func(http.ResponseWriter, *http.Request, error)
 
 	// Cleanup is how expired sessions are deleted. The default is [CleanupTTLIndex]. No
@@ -119,20 +121,20 @@ type Config struct {
 	// not encrypted.
 	SealKeys [][]byte
 
-	// MigrateFrom is the store that this one replaces, with its keys. A request with a
-	// cookie of that store gets the values of its session. The first Save stores the session
-	// here, and removes it there. Concurrent first requests create one session. A logout is final,
-	// also for copies of the old cookie.
+	// MigrateFrom is the store that this one replaces, created with the keys that it has used so
+	// far. A request with a cookie of that store gets the values of its session. The first Save
+	// stores the session here, and removes it there. Concurrent first requests create one
+	// session. After a logout, a copy of the same old cookie does not work either.
 	//
-	// Calls of that store are bounded by Timeout; one that does not return keeps its
-	// goroutine. If that store fails, the error is [ErrUnavailable]. Its errors from
-	// securecookie, [fs.ErrNotExist] and [mongo.ErrNoDocuments] mean that there is no
+	// Each call of that store is bounded by Timeout. A call that never returns leaks its
+	// goroutine. If that store fails, the error is [ErrUnavailable]. If it returns
+	// [fs.ErrNotExist], [mongo.ErrNoDocuments] or an error of securecookie, there is no
 	// session. A failure to remove the session there is logged as a warning. By default, no
 	// sessions are migrated.
 	MigrateFrom sessions.Store
 
-	// Timeout bounds each operation of the database, in which the driver may repeat a command
-	// that failed. [Store.Renew] takes two operations and more. In [Open], [Store.Ping],
+	// Timeout bounds each database operation, including the driver's retries. [Store.Renew] needs
+	// two or more operations. In [Open], [Store.Ping],
 	// [Store.Count], [Store.All], [Store.DeleteExpired], [Store.EnsureIndexes],
 	// [Store.Sessions], [Store.Revoke] and [Store.RevokeAll] a deadline of the context applies
 	// instead, if it has one. The default is 5 seconds.
@@ -162,8 +164,8 @@ type Type = bsonval.Type
 // TypeOf returns a type for [Config.Types]: values of type T or *T in a session are stored as
 // {_type: name, _value: <document>}. The driver's bson package encodes them, with its struct
 // tags, so they can be read and queried in the database. The type needs no
-// [encoding/gob.Register]. A value of it that was stored by gob before can still be loaded, as
-// long as it is registered. It is stored as a document when it is next changed.
+// [encoding/gob.Register]. A value that gob has stored before can still be loaded, as long
+// as its type is registered. The next change of the value stores it as a document.
 //
 // T is a struct, a pointer to one, or a named slice or map. With a pointer type, values
 // come back as pointers. Fields may be added and removed between releases; a field that is

@@ -29,28 +29,28 @@
 //
 // One session is one document. The cookie holds the session's ID, signed. The database holds
 // only the SHA-256 of the ID, so read access to it is not enough to use a session. A value is
-// stored as ordinary BSON if the same Go value comes back from it. Types in [Config.Types] are
-// stored as documents, other types of the application by [encoding/gob].
+// stored as ordinary BSON if decoding that returns the same Go value. Types in [Config.Types] are
+// stored as documents. Other types of the application are stored by [encoding/gob].
 //
 // # Concurrent requests
 //
-// [Store.Save] writes the keys that the request has changed, and an unchanged session not at
-// all. Concurrent changes of different keys are all kept. If two requests change one key, the
+// [Store.Save] writes only the keys that the request has changed. For an unchanged session it
+// writes nothing, unless the expiry has to move. Concurrent changes of different keys are all kept. If two requests change one key, the
 // later one wins, or fails: see [Config.OnConflict]. A session that has ended cannot be saved: Save
 // returns [ErrGone].
 //
 // # Errors
 //
 // If MongoDB does not respond within [Config.Timeout], the error is [ErrUnavailable]. The cookie
-// and the session are kept, so the user is still logged in when MongoDB responds again. A logout
-// succeeds nevertheless, and its deletion is retried in the background. If the stored session
-// cannot be decoded, the error is [ErrCorrupt]: see [Config.OnCorrupt].
+// and the session are kept, so the user is still logged in when MongoDB responds again. A [Store.Save]
+// that ends a session succeeds nevertheless, and the deletion is retried in the background. If the
+// stored session cannot be decoded, the error is [ErrCorrupt]: see [Config.OnCorrupt].
 //
 // # Expiry
 //
-// A session ends when it was not used for its MaxAge (see [Config.IdleTimeout] and
-// [Config.BrowserTTL]), and at the latest after [Config.AbsoluteTimeout]. The times are in the
-// document and are checked at each load. Saving a session is use; loading it is not. Expired
+// A session ends when it has not been used for as long as its MaxAge (see [Config.IdleTimeout] and
+// [Config.BrowserTTL]), and at the latest after [Config.AbsoluteTimeout]. Saving a session counts
+// as use. Loading it does not. The times are in the document and are checked at each load. Expired
 // documents are deleted in the background: see [Cleanup].
 //
 // # Users and devices

@@ -41,9 +41,10 @@ var (
 	// document stays as it is. See [Config.OnCorrupt].
 	ErrCorrupt = errors.New("stored session cannot be read")
 
-	// ErrUnavailable is returned if the database could not be reached, did not respond
-	// within [Config.Timeout] or before the request was cancelled, or refused the command.
-	// A write may have been carried out if its response was lost.
+	// ErrUnavailable is returned if the database could not be reached, refused the command, or
+	// had not responded when [Config.Timeout] ended or the request was cancelled. It is also
+	// returned if too many other requests change the session concurrently. A write may have been
+	// carried out if its response was lost.
 	ErrUnavailable = errors.New("database is unavailable")
 )
 

@@ -11,17 +11,17 @@ import (
 	"github.com/gorilla/sessions"
 )
 
-// Get returns the session of the name for the request: the one that an earlier call
-// returned with this request or one derived from it, or otherwise one from [Store.New]. The
-// session is never nil. The errors are those of New.
+// Get returns the session of the name for the request. The first call for a request calls
+// [Store.New]. Later calls return the same session, also for requests that were derived from that
+// one. The session is never nil. The errors are those of New.
 //
-// Gorilla's registry stores the session by its name only, so two stores need different
-// names.
+// Gorilla's registry stores the session by its name only, so the sessions of two stores must
+// have different names.
 //
 // Get writes to the request and to the session, so only one goroutine of a request may call
 // it at a time. A handler calls it before it starts goroutines, or calls New in each of
-// them. Several goroutines may call [Store.Save] concurrently with one session while none uses
-// it otherwise. Each concurrent save needs its own response.
+// them. Several goroutines may save the same session concurrently if no goroutine reads or changes
+// it meanwhile. Each concurrent save needs its own response.
 func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 	if err := checkName(r, name); err != nil {
 		return s.refuse(name, err)
@@ -40,14 +40,14 @@ func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 // If no cookie verifies, the session is new and the error is that of securecookie, as with
 // CookieStore.
 //
-// If the session may exist but cannot be loaded, the error is [ErrUnavailable] or
-// [ErrCorrupt] (but see [CorruptRestart]). The session is new and its Save fails with the
-// same error, so that neither document nor cookie is overwritten. A negative MaxAge still
-// ends it.
+// If the stored session may exist but cannot be loaded, the error is [ErrUnavailable] or
+// [ErrCorrupt] (but see [CorruptRestart]). New then returns a new session whose Save fails with
+// the same error, so neither the document nor the cookie is overwritten. With a negative MaxAge,
+// its Save ends the stored session.
 //
-// If the session was renewed in the last 30 seconds, the request was sent before the
-// browser had the new cookie. The session is new and the error is nil, but only
-// [Store.Renew] stores it; Save returns [ErrGone]. So the renewed session's cookie stays.
+// If the stored session was renewed in the last 30 seconds, the request was sent before the
+// browser had the new cookie. New then returns a new session and a nil error. [Store.Renew] can
+// store that session, but Save returns [ErrGone], so the response does not replace the new cookie.
 func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	if err := checkName(r, name); err != nil {
 		return s.refuse(name, err)
@@ -165,9 +165,9 @@ func (s *Store) load(ctx context.Context, name string, c cookieID, into map[any]
 // web sockets, jobs and tools. The session can be passed to [Store.Persist], [Store.Touch]
 // and [Store.Remove], and saved in a request.
 //
-// If no live session of the name has the ID, the error is [ErrNotFound], also after
-// [Store.Renew], which changes the ID. Other errors are [ErrUnavailable] and
-// [ErrCorrupt]. On an error, the session is nil.
+// If no live session of the name has the ID, the error is [ErrNotFound]. This includes an ID that
+// [Store.Renew] has replaced. Other errors are [ErrUnavailable] and [ErrCorrupt]. On an error, the
+// session is nil.
 func (s *Store) Fetch(ctx context.Context, name, id string) (*sessions.Session, error) {
 	err := checkCookieName(name)
 	c, valid := parseCookieID(id)

@@ -9,8 +9,8 @@ import (
 	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
-// ConflictPolicy decides what happens to a save that changes a key which another request
-// has changed since this one loaded the session. Concurrent edits of a list ([]any, such as
+// ConflictPolicy decides what happens if two requests have loaded the session and both change the
+// same key. Concurrent edits of a list ([]any, such as
 // gorilla's flash messages) that only append or remove elements are merged under every policy.
 type ConflictPolicy int
 

@@ -39,9 +39,9 @@ import (
 //     calls of Write return the error.
 //   - If the handler changed nothing and only the expiry could not be moved, its response is
 //     sent. [ErrUnavailable] is logged as a warning.
-//   - If the handler's own last call of Save or Renew failed, nothing is saved, except for a
-//     logout. The handler has the error, and its response is sent. This keeps a login that
-//     failed in Renew from being saved under the old ID.
+//   - If the last Save or Renew that the handler called failed, nothing is saved. The handler
+//     has the error, and its response is sent. This keeps a login that failed in Renew from being
+//     saved under the old ID. A negative Options.MaxAge still ends the session.
 //   - If the handler ended the session, by Save or [Store.Remove], nothing is saved.
 //   - If the handler panics, nothing is saved and the panic is passed on. A middleware that
 //     recovers belongs outside of this one.
@@ -49,8 +49,9 @@ import (
 //
 // Streaming. Informational responses, except for 101, are passed on without a save.
 // The [http.ResponseWriter] implements [http.Flusher] and [http.Hijacker] where the server's
-// does, and works with [http.ResponseController]. A hijacked connection is saved before it is
-// handed over, and not again. Its cookie is in the ResponseWriter's header. A handler that writes
+// does, and works with [http.ResponseController]. If the handler
+// hijacks the connection, the session is saved before that, and not again. Its cookie, if one is
+// set, is in the header of the ResponseWriter. A handler that writes
 // its own 101 response has to send that header, as in gorilla's upgrader.Upgrade(w, r, w.Header()).
 //
 // Middlewares of different names can be chained. Two of the same name save once.

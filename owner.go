@@ -103,8 +103,8 @@ func (s *Store) ownersSessions(owner any, except ...string) (bson.Raw, error) {
 // warning. An error comes with a zero Info and ends the iteration: [ErrUnavailable], no
 // [Config.OwnerKey], or an owner of an unsupported type.
 //
-// An owner is the value in Values under [Config.OwnerKey]: a bson.ObjectID, or a string, an
-// integer, bytes or an array of bytes, or of a type derived from these. MongoDB compares
+// An owner is the value in Values under [Config.OwnerKey]: a bson.ObjectID, or a value whose
+// underlying type is a string, an integer, a []byte or an array of bytes. MongoDB compares
 // numbers by value, so int 1 and int64 1 are one owner. The string "1" is another.
 func (s *Store) Sessions(ctx context.Context, owner any) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
@@ -165,8 +165,8 @@ func (m *meta) info() (info Info, err error) {
 	return info, err
 }
 
-// Revoke ends the session that an [Info].Key identifies, and those that it was renewed to. It
-// returns nil if it has already ended. A request that loaded the session before gets
+// Revoke ends the session that an [Info].Key identifies, and those that it was renewed to. Revoke
+// returns nil if the session has already ended. A request that loaded the session before gets
 // [ErrGone] when it saves a change. If the database fails, the error is [ErrUnavailable] and
 // the session may live on.
 //
@@ -184,11 +184,13 @@ func (s *Store) Revoke(ctx context.Context, key string) error {
 	return nil
 }
 
-// RevokeAll ends all sessions of an owner (see [Store.Sessions]) except those given, and
-// returns how many it has ended, also on an error. The exceptions must be sessions that this
-// store has loaded or saved. Any other exception, nil, an owner of an unsupported type, and a
-// missing [Config.OwnerKey] are errors; then no session is ended. If the database
-// fails, the error is [ErrUnavailable], and RevokeAll can be called again.
+// RevokeAll ends all sessions of an owner (see [Store.Sessions]) except those given. It returns
+// how many it has ended, even if it fails. If the database fails, the error is [ErrUnavailable],
+// and RevokeAll can be called again.
+//
+// It is an error if a session to keep is nil or was not loaded or saved by this store, if the
+// owner is nil, empty or of an unsupported type, or if [Config.OwnerKey] is not set. Then no
+// session is ended.
 func (s *Store) RevokeAll(ctx context.Context, owner any, except ...*sessions.Session) (int64, error) {
 	n, err := s.revokeAll(ctx, owner, except)
 	if err != nil {

@@ -18,9 +18,9 @@ import (
 //
 // When Renew returns nil, the old ID no longer works in any process. Requests that
 // were sent with it before can neither bring the session back nor replace its cookie (see
-// [Store.New]). Their changes are merged, and appear in Values, unless the renewal changes the
-// session's owner. (To switch to another user, end the session and create a new one: Renew
-// keeps the creation time.)
+// [Store.New]). Changes that they saved before the old ID ended are merged and appear in Values,
+// unless the renewal replaces an owner by another one. (To switch to another user, end the
+// session and create a new one: Renew keeps the creation time.)
 //
 // If the session has ended meanwhile, the error is [ErrGone]. Of two concurrent renewals the
 // later gets ErrGone, unless [Config.OwnerKey] is set and both set the same owner, as when a

@@ -21,22 +21,26 @@ import (
 // the later one wins (see [Config.OnConflict]), except that edits of lists are merged. Values
 // may be changed in place, and Save may be called again.
 //
-// The expiry moves at most once per [Config.TouchInterval], and when MaxAge or another cookie
-// attribute in session.Options has changed. The cookie is sent only then, and for new and
-// renewed sessions. An unchanged session whose expiry need not move sends nothing at all.
+// Save moves the expiry if [Config.TouchInterval] has passed since the last touch, or if MaxAge or
+// another cookie attribute in session.Options has changed. It sends the cookie when it moves the
+// expiry, and for new and renewed sessions. An unchanged session whose expiry need not move sends
+// nothing at all.
 //
 // A negative Options.MaxAge ends the session: the document is deleted and the cookie
-// expires, also if the request was cancelled. If the database fails, Save logs a warning
+// expires, even if the request was cancelled. If the database fails, Save logs a warning
 // and returns nil, this store treats the session as ended, and the deletion is retried
 // until it succeeds, the store is closed, or its client is disconnected.
 //
-// An ID that the application has put into the session, or removed from it, is replaced by a
-// fresh one, as by [Store.Renew].
+// If the application has set or cleared session.ID, Save stores the session under a fresh ID, as
+// [Store.Renew] does.
 //
-// The errors are [ErrGone] if the session has ended since it was loaded, [ErrConflict],
-// [ErrTooLarge], [ErrUnavailable] (also if the request's context has ended), the error of the load
-// if that failed, or an error for a value or a cookie that cannot be encoded, or for the
-// write concern w: 0. On an error no cookie is set.
+// On an error no cookie is set, except by a renewal as Renew describes. The errors are:
+//
+//   - [ErrGone] if the session has ended since it was loaded
+//   - [ErrConflict] and [ErrTooLarge]
+//   - [ErrUnavailable], also if the request's context has ended
+//   - the error of the load, if that failed
+//   - an error for a value or a cookie that cannot be encoded, or for the write concern w: 0
 func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
 	return s.respond(r, w, session, intentSave)
 }

@@ -27,11 +27,15 @@ type Event struct {
 	RenewedTo string
 }
 
-// Watch iterates over the sessions that end, in this or any other process: by a logout,
-// by [Store.Remove], [Store.Revoke] or [Store.RevokeAll], by [Store.Renew], which
-// reports the key of the renewed session too, and by the deletion of an expired
-// session, which can come minutes after the expiry (see [Cleanup]). Sessions of all
-// names and owners are reported. The loop waits for the next one:
+// Watch iterates over the sessions of all names and owners that end, in this or any other
+// process:
+//
+//   - by a logout, [Store.Remove], [Store.Revoke] or [Store.RevokeAll];
+//   - by [Store.Renew]. The event then also holds the key of the new session;
+//   - by the deletion of an expired session, which can come minutes after the expiry (see
+//     [Cleanup]).
+//
+// The loop waits for the next one:
 //
 //	for event, err := range store.Watch(ctx) {
 //		if err != nil {
@@ -50,12 +54,12 @@ type Event struct {
 //     the actions find and changeStream.
 //   - Another error if the collection was dropped or renamed, or the store was closed.
 //
-// A lost connection or an election does not end the loop if it is over within
-// [Config.Timeout]: the stream continues where it was, and no event is lost. After an
+// If the connection is lost or the replica set elects a primary, and the server responds again
+// within [Config.Timeout], the loop continues where it was, and no event is lost. After an
 // error, events are lost until the stream of another call is open.
 //
-// A session that ends before the stream is open is not reported, and Watch does not report when
-// the stream is open. So also check each session with [Store.Fetch] regularly.
+// A session that ends before the stream is open is not reported, and the caller cannot see when
+// the stream opens. Therefore also check each session regularly with [Store.Fetch].
 //
 // An event is reported when a majority of the replica set has the change. It can be reported
 // twice: the tombstone that a renewal leaves under the old key is deleted an hour later, which
@@ -64,7 +68,8 @@ type Event struct {
 //
 // Each call occupies one connection of the client's pool and one cursor of the server,
 // so a process should call Watch once, for all its sessions. The body of the loop should
-// be quick: the stream waits for it, and it is an error to fall behind the server's oplog.
+// be quick: the stream waits for it. If the oplog no longer holds the next event, the loop ends
+// with an error.
 func (s *Store) Watch(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		w := watch{store: s, yield: func(event Event) bool { return ctx.Err() == nil && yield(event, nil) }}

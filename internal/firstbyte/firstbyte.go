@@ -91,8 +91,8 @@ func (w *Writer) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
 
-// ForHandler returns the writer with those of the methods Flush and Hijack that the wrapped one
-// has. Handlers check for them with type assertions.
+// ForHandler returns the Writer. It has the methods Flush and Hijack only if the wrapped writer has
+// them, because handlers check for them with type assertions.
 func (w *Writer) ForHandler() http.ResponseWriter {
 	switch flushes, hijacks := has[http.Flusher](w.ResponseWriter), has[http.Hijacker](w.ResponseWriter); {
 	case flushes && hijacks:

@@ -1,5 +1,5 @@
-// Package mongoerr classifies errors of the MongoDB driver, and removes what their texts may
-// quote.
+// Package mongoerr classifies errors of the MongoDB driver, and removes the server's messages from
+// their texts.
 package mongoerr
 
 import (
@@ -72,8 +72,8 @@ func Permanent(err error) bool {
 	return Answered(err) && !HasCode(err, transient...)
 }
 
-// RefusedWrite reports whether the server has refused a write and changed nothing. A write
-// concern error follows the change.
+// RefusedWrite reports whether the server has refused a write and changed nothing. It returns
+// false for a write concern error, because the write has already been applied.
 func RefusedWrite(err error) bool {
 	var write mongo.WriteException
 	if errors.As(err, &write) && write.WriteConcernError != nil {

@@ -1,7 +1,7 @@
 // Package seal encrypts BSON values. A sealed value is {_type: "sealed", _value: <binary>}. The
 // binary is the ID of the secret, a random nonce, and the AES-256-GCM ciphertext of the value's
-// BSON type and bytes. The additional data binds it to its document and its name there, so that it
-// cannot be moved.
+// BSON type and bytes. The additional data is the document's hash and the value's name, so a sealed
+// value cannot be moved to another document or name.
 package seal
 
 import (
@@ -70,7 +70,8 @@ func New(secrets [][]byte) (Sealer, error) {
 	return s, nil
 }
 
-// Seal returns the stored form of a value, for the document with the hash and the name in it.
+// Seal returns the stored form of a value. The hash is that of the document. The name is that of
+// the value in the document.
 func (s *Sealer) Seal(hash, name string, v bsonval.Value) bsonval.Value {
 	if len(s.secrets) == 0 {
 		return v
