@@ -1,11 +1,13 @@
 package mongostore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -394,6 +396,44 @@ func TestCorruptSession(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestTypeRenamedByADeploy: gob does not know the name that the stored value has.
+func TestTypeRenamedByADeploy(t *testing.T) {
+	t.Parallel()
+	for policy, p := range map[string]mongostore.CorruptPolicy{"refuse": mongostore.CorruptRefuse, "restart": mongostore.CorruptRestart} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.OnCorrupt = p })
+			b := f.Browser()
+			b.Visit(storetest.SetValue("list", chain{"x"}))
+			_, encoded := f.Document().Lookup("values", "list", "_value").Binary()
+			renamed := bytes.ReplaceAll(encoded, []byte("chain"), []byte("chaiN"))
+			if bytes.Equal(renamed, encoded) {
+				t.Fatal("the value does not have the name of its type")
+			}
+			f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values.list._value", Value: renamed}}}})
+			before := f.Document()
+			session, err := f.Store.New(b.Request(), storetest.Name)
+			if p == mongostore.CorruptRefuse {
+				if !errors.Is(err, mongostore.ErrCorrupt) || !strings.Contains(err.Error(), `"list"`) {
+					t.Errorf("New: %v", err)
+				}
+				if _, err := b.Save(session); !errors.Is(err, mongostore.ErrCorrupt) {
+					t.Errorf("Save: %v", err)
+				}
+			} else {
+				if err != nil || !session.IsNew || len(session.Values) > 0 {
+					t.Errorf("New: %+v, %v", session, err)
+				}
+				b.MustSave(session)
+				f.WantDocuments(2)
+			}
+			if !slices.ContainsFunc(f.Documents(), func(doc bson.Raw) bool { return bytes.Equal(doc, before) }) {
+				t.Error("the document has changed")
+			}
+		})
 	}
 }
 

@@ -248,6 +248,59 @@ func TestMiddlewareMovesTheExpiryWhenDue(t *testing.T) {
 	}
 }
 
+// TestMiddlewareOfALatePollKeepsTheRenewedCookie: a poll is under way while the login renews the
+// session. Its response arrives after that of the login.
+func TestMiddlewareOfALatePollKeepsTheRenewedCookie(t *testing.T) {
+	t.Parallel()
+	for what, older := range map[string]time.Duration{"no touch due": 0, "touch due": 2 * time.Minute} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t)
+			polling, renewed := make(chan bool), make(chan bool)
+			s := serve(f, func(w http.ResponseWriter, r *http.Request) {
+				session := loaded(f, r)
+				switch r.URL.Path {
+				case "/poll":
+					polling <- true
+					<-renewed
+				case "/login":
+					session.Values["user"] = "ada"
+					if err := f.Store.Renew(r, w, session); err != nil {
+						t.Errorf("Renew: %v", err)
+					}
+				default:
+					session.Values["n"] = 1
+				}
+			})
+			s.get().wants(http.StatusOK, "", 1)
+			if older > 0 {
+				f.Older(older)
+			}
+			poll := make(chan *http.Response, 1)
+			r := s.request(t.Context(), http.MethodGet, "/poll")
+			go func() {
+				res, err := s.server.Client().Transport.RoundTrip(r)
+				if err != nil {
+					t.Errorf("poll: %v", err)
+				}
+				poll <- res
+			}()
+			<-polling
+			s.post("/login").wants(http.StatusOK, "", 1)
+			close(renewed)
+			res := <-poll
+			if res == nil {
+				return
+			}
+			defer res.Body.Close()
+			if cookies := res.Cookies(); len(cookies) > 0 {
+				t.Errorf("the poll sets %v", cookies)
+			}
+			s.visitor.WantIn("after the poll")
+		})
+	}
+}
+
 // Visitors who do nothing, such as bots, have no session, whatever their cookie.
 func TestMiddlewareCreatesNoEmptySession(t *testing.T) {
 	t.Parallel()

@@ -903,6 +903,10 @@ func TestOldStoreThatHangs(t *testing.T) {
 			if w.Header()["Set-Cookie"] == nil {
 				t.Error("no cookie")
 			}
+			// The session is not locked.
+			_ = storetest.Within(t, storetest.Patience, "a second Save", func() error {
+				return f.Store.Save(b.request(), httptest.NewRecorder(), session)
+			})
 			storetest.Eventually(t, "there is a warning", func() bool { return strings.Contains(f.Text.String(), "level=WARN") })
 		})
 	}

@@ -1179,6 +1179,9 @@ func TestUndecidedRenewalOnAReplicaSet(t *testing.T) {
 	}}
 	for what, l := range map[string]storetest.Line{
 		"write concern error 91": {Apply: true, Reply: bson.D{shutdown, storetest.Retryable}, Steps: true},
+		"write concern error 10107": {Apply: true, Steps: true, Reply: bson.D{{Key: "writeConcernError", Value: bson.D{
+			{Key: "code", Value: 10107}, {Key: "codeName", Value: "NotWritablePrimary"}, {Key: "errmsg", Value: "stepping down"},
+		}}, storetest.Retryable}},
 		"10107":                  {Reply: storetest.NotPrimary, Steps: true},
 		"10107 after the update": {Apply: true, Cut: true, Steps: true, Then: &storetest.Line{Reply: storetest.NotPrimary}},
 	} {

@@ -1999,6 +1999,7 @@ func TestResponseWithoutAHeader(t *testing.T) {
 	if err := call(func() error { return f.Store.Save(b.Request(), headless{}, session) }); err == nil {
 		t.Error("logout: no error")
 	}
+	b.WantIn("after a logout that failed")
 }
 
 // headless is a response without a header.
@@ -2163,6 +2164,9 @@ func TestDescribeIsBounded(t *testing.T) {
 			}
 			if what != "long name" && infos[0].Details["at"] != "home" {
 				t.Errorf("details: a short one is lost")
+			}
+			if _, long := full["device"]; long && len(infos[0].Details["device"]) < 1024 {
+				t.Errorf("of a long one %d bytes are kept", len(infos[0].Details["device"]))
 			}
 		})
 	}
