@@ -2,12 +2,9 @@ package mongostore_test
 
 import (
 	"bytes"
-	"encoding/base64"
-	"encoding/binary"
 	"encoding/gob"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"math/big"
@@ -20,373 +17,15 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/samples"
 	"github.com/mongostore/mongostore/internal/storetest"
 )
-
-// The types of an application, registered with gob as for CookieStore.
-
-type (
-	role     string
-	level    int
-	ctxKey   int
-	keyPair  struct{ Shop, User string }
-	scores   map[string]int
-	chain    []any
-	triple   [3]int
-	farewell func()
-
-	// card is registered as a value, profile as a pointer.
-	card    profile
-	profile struct {
-		Name    string
-		Age     int
-		Tags    map[string]string
-		Extra   any
-		Since   time.Time
-		Friends []*profile
-		Photo   []byte
-		secret  string // gob leaves it out
-	}
-
-	// node has no end for who follows its parents. gob does not: the field is
-	// not exported.
-	node struct {
-		Label    string
-		Children []*node
-		parent   *node
-	}
-
-	// ring is what encodes itself, and refers to itself.
-	ring struct {
-		Value int
-		Next  *ring
-	}
-
-	// clumsy panics in its methods on request.
-	clumsy struct{ in string }
-
-	unregistered struct{ Secret string }
-)
-
-func (r *ring) GobEncode() ([]byte, error) { return binary.AppendVarint(nil, int64(r.Value)), nil }
-
-func (r *ring) GobDecode(b []byte) error {
-	v, _ := binary.Varint(b)
-	*r = ring{Value: int(v)}
-	r.Next = r
-	return nil
-}
-
-func (c clumsy) GobEncode() ([]byte, error) {
-	if c.in == "encode" {
-		panic("clumsy")
-	}
-	return []byte(c.in), nil
-}
-
-func (c *clumsy) GobDecode(b []byte) error {
-	if c.in = string(b); c.in == "decode" {
-		panic("clumsy")
-	}
-	return nil
-}
-
-// SameAs reports whether v is a ring of the same value.
-func (r *ring) SameAs(v any) bool {
-	other, ok := v.(*ring)
-	return ok && r.Value == other.Value && r.Next == r && other.Next == other
-}
-
-var _ = registerTypes()
-
-func registerTypes() bool {
-	for _, v := range []any{
-		role(""), level(0), ctxKey(0),
-		keyPair{},
-		scores{},
-		triple{},
-		[3]int{},
-		[2]string{},
-		card{},
-		&profile{}, &node{}, &ring{},
-		clumsy{},
-		&big.Int{},
-		url.Values{},
-		time.March,
-		[]role{},
-		[]card{},
-		[][]byte{},
-		[][]int{},
-		map[int]string{},
-		map[string]card{},
-		map[string]float32{},
-	} {
-		gob.Register(v)
-	}
-	gob.RegisterName("chain", chain{})
-	// The first type has a shorter number than those after it.
-	return gob.NewEncoder(io.Discard).Encode(struct{ First int }{}) == nil
-}
-
-// sample is a value, how it is stored, and what an application may do to it.
-type sample struct {
-	name  string
-	value any
-	kind  bson.Type // as it stands in the document
-	tag   string    // the _type of a tagged value
-	inner bson.Type // the _value of a tagged value
-}
-
-func bare(name string, kind bson.Type, v any) sample {
-	return sample{name: name, value: v, kind: kind}
-}
-
-func tagged(name, tag string, inner bson.Type, v any) sample {
-	return sample{name: name, value: v, kind: bson.TypeEmbeddedDocument, tag: tag, inner: inner}
-}
-
-func gobbed(name string, v any) sample { return tagged(name, "gob", bson.TypeBinary, v) }
-
-// samples creates new values on each call, since they may be changed in place.
-func samples() []sample {
-	const (
-		integer  = bson.TypeInt32
-		long     = bson.TypeInt64
-		double   = bson.TypeDouble
-		text     = bson.TypeString
-		binary   = bson.TypeBinary
-		list     = bson.TypeArray
-		document = bson.TypeEmbeddedDocument
-		date     = bson.TypeDateTime
-		null     = bson.TypeNull
-	)
-	millis := time.Date(2024, 2, 29, 23, 59, 59, 999_000_000, time.UTC)
-	nanos := time.Date(2024, 2, 29, 23, 59, 59, 999_999_999, time.UTC)
-	in := func(seconds int) time.Time { return nanos.In(time.FixedZone("somewhere", seconds)) }
-	named := 7
-	return []sample{
-		bare("nil", null, nil),
-		bare("true", bson.TypeBoolean, true),
-		bare("false", bson.TypeBoolean, false),
-		bare("ObjectID", bson.TypeObjectID, bson.ObjectID{1, 2, 3, 11: 255}),
-
-		bare("empty string", text, ""),
-		bare("string", text, "Grüße, 世界 🦊"),
-		bare("string with NUL", text, "a\x00b\x00"),
-		bare("string with controls", text, "\x01\x1f\x7f\u2028\"\\"),
-		bare("string with the replacement character", text, "\ufffd"),
-		bare("string like a tag", text, `{"_type": "gob"}`),
-		bare("long string", text, strings.Repeat("0123456789abcdef", 4096)),
-		tagged("string of invalid UTF-8", "string", binary, "a\xff\xfe\xc3"),
-		tagged("string of a surrogate", "string", binary, "\xed\xa0\x80"),
-
-		bare("[]byte", binary, []byte{0, 1, 0xff}),
-		bare("[]byte, empty", binary, []byte{}),
-		tagged("[]byte, nil", "[]byte", null, []byte(nil)),
-
-		bare("int 0", integer, 0),
-		bare("int -1", integer, -1),
-		bare("int of 32 bits, greatest", integer, math.MaxInt32),
-		bare("int of 32 bits, least", integer, math.MinInt32),
-		tagged("int of 33 bits", "int", long, math.MaxInt32+1),
-		tagged("int of 33 bits, negative", "int", long, math.MinInt32-1),
-		tagged("int, greatest", "int", long, math.MaxInt),
-		tagged("int, least", "int", long, math.MinInt),
-		bare("int64 0", long, int64(0)),
-		bare("int64, greatest", long, int64(math.MaxInt64)),
-		bare("int64, least", long, int64(math.MinInt64)),
-		tagged("int8, greatest", "int8", integer, int8(math.MaxInt8)),
-		tagged("int8, least", "int8", integer, int8(math.MinInt8)),
-		tagged("int16, greatest", "int16", integer, int16(math.MaxInt16)),
-		tagged("int16, least", "int16", integer, int16(math.MinInt16)),
-		tagged("int32, greatest", "int32", integer, int32(math.MaxInt32)),
-		tagged("int32, least", "int32", integer, int32(math.MinInt32)),
-		tagged("rune", "int32", integer, '🦊'),
-		tagged("uint 0", "uint", integer, uint(0)),
-		tagged("uint within int64", "uint", long, uint(math.MaxInt64)),
-		tagged("uint, greatest", "uint", text, uint(math.MaxUint)),
-		tagged("uint8, greatest", "uint8", integer, uint8(math.MaxUint8)),
-		tagged("uint16, greatest", "uint16", integer, uint16(math.MaxUint16)),
-		tagged("uint32, greatest", "uint32", long, uint32(math.MaxUint32)),
-		tagged("uint64 0", "uint64", integer, uint64(0)),
-		tagged("uint64 beyond int64", "uint64", text, uint64(math.MaxInt64+1)),
-		tagged("uint64, greatest", "uint64", text, uint64(math.MaxUint64)),
-		gobbed("uintptr", uintptr(math.MaxUint32)),
-
-		bare("float64 0", double, 0.0),
-		bare("float64", double, -1234.5678),
-		bare("float64 of a whole number", double, 5.0),
-		bare("float64, greatest", double, math.MaxFloat64),
-		bare("float64, least", double, -math.MaxFloat64),
-		bare("float64, smallest", double, math.SmallestNonzeroFloat64),
-		tagged("float64 -0", "float64", text, math.Copysign(0, -1)),
-		tagged("float64 +Inf", "float64", text, math.Inf(1)),
-		tagged("float64 -Inf", "float64", text, math.Inf(-1)),
-		tagged("float64 NaN", "float64", text, math.NaN()),
-		gobbed("float64 NaN of unusual bits", math.Float64frombits(0xfff8_0000_0000_0001)),
-		tagged("float32 0", "float32", double, float32(0)),
-		tagged("float32", "float32", double, float32(0.1)),
-		tagged("float32, greatest", "float32", double, float32(math.MaxFloat32)),
-		tagged("float32, smallest", "float32", double, float32(math.SmallestNonzeroFloat32)),
-		tagged("float32 -0", "float32", text, float32(math.Copysign(0, -1))),
-		tagged("float32 +Inf", "float32", text, float32(math.Inf(1))),
-		tagged("float32 -Inf", "float32", text, float32(math.Inf(-1))),
-		tagged("float32 NaN", "float32", text, float32(math.NaN())),
-		gobbed("float32 NaN of unusual bits", math.Float32frombits(0xffc0_0001)),
-		gobbed("complex64", complex64(complex(1, -2))),
-		gobbed("complex128", complex(math.MaxFloat64, math.Inf(-1))),
-
-		bare("time in UTC", date, millis),
-		bare("time of the epoch", date, time.Unix(0, 0).UTC()),
-		bare("time before the epoch", date, time.Date(1815, 12, 10, 0, 0, 0, 1_000_000, time.UTC)),
-		bare("zero time", date, time.Time{}),
-		bare("time of year 10000", date, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)),
-		bare("time before year 0", date, time.Date(-44, 3, 15, 0, 0, 0, 0, time.UTC)),
-		tagged("time with nanoseconds", "time.Time", text, nanos),
-		tagged("time with microseconds", "time.Time", text, nanos.Truncate(time.Microsecond)),
-		tagged("time east of UTC", "time.Time", text, in(5*60*60+45*60)),
-		tagged("time west of UTC", "time.Time", text, in(-8*60*60)),
-		tagged("time a minute west of UTC", "time.Time", text, in(-60)),
-		tagged("time in a zone like UTC", "time.Time", text, in(0)),
-		tagged("time at the farthest offset", "time.Time", text, in(24*60*60-60)),
-		tagged("time beyond it", "time.Time", text, in(26*60*60)),
-		tagged("time at an offset with seconds", "time.Time", text, in(19*60+32)),
-		tagged("time that gob refuses: London, before 1847", "time.Time", text, in(-75)),
-		tagged("time at an offset with seconds, west", "time.Time", text, in(-4*60*60-2)),
-		tagged("time in Local", "time.Time", text, nanos.Local()),
-		tagged("time with a monotonic reading", "time.Time", text, time.Now()),
-		tagged("time of year 9999 here, of 10000 in UTC", "time.Time", text, time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("", -2*60*60))),
-		tagged("time of year 10000 in a zone", "time.Time", text, time.Date(10000, 1, 1, 0, 0, 0, 0, time.FixedZone("", 60*60))),
-		tagged("time before year 0 in a zone", "time.Time", text, time.Date(-1, 1, 1, 0, 0, 0, 0, time.FixedZone("", 60*60))),
-		tagged("time with nanoseconds of year 10000", "time.Time", text, time.Date(10000, 1, 1, 0, 0, 0, 1, time.UTC)),
-		tagged("time beyond BSON's dates", "time.Time", text, time.Unix(math.MaxInt64/1000*2, 0).UTC()),
-		tagged("Duration", "time.Duration", long, 90*time.Minute),
-		tagged("Duration, short", "time.Duration", integer, -time.Microsecond),
-		tagged("Duration, longest", "time.Duration", long, time.Duration(math.MaxInt64)),
-		gobbed("Month", time.March),
-
-		bare("list", list, []any{"flash", 1, int64(2), 3.5, true, nil, millis, []byte("x")}),
-		bare("list, empty", list, []any{}),
-		tagged("list, nil", "[]any", null, []any(nil)),
-		bare("list of lists", list, []any{[]any{}, []any{[]any{nil}}, []any(nil)}),
-		bare("list of all kinds", list, []any{
-			uint8(1), float32(2), "a\xff", math.NaN(), in(60), time.Hour,
-			[]string{"a"},
-			[]byte(nil),
-			map[string]any{"_type": 1},
-			map[string]string{"a": "b"},
-			card{Name: "Ada"},
-			&profile{Age: 36}, role("admin"),
-			triple{1, 2, 3},
-		}),
-		tagged("[]string", "[]string", list, []string{"b", "", "a"}),
-		tagged("[]string, empty", "[]string", list, []string{}),
-		tagged("[]string, nil", "[]string", null, []string(nil)),
-		tagged("[]string of invalid UTF-8", "[]string", list, []string{"\xff", "ok"}),
-		tagged("[]bool", "[]bool", list, []bool{true, false}),
-		tagged("[]int", "[]int", list, []int{1, math.MaxInt, math.MinInt}),
-		tagged("[]int64", "[]int64", list, []int64{1, math.MaxInt64}),
-		tagged("[]float64", "[]float64", list, []float64{0, math.Copysign(0, -1), math.Inf(1), math.NaN()}),
-		tagged("[]time.Time", "[]time.Time", list, []time.Time{millis, nanos, in(19), {}}),
-		tagged("[]map", "[]map[string]any", list, []map[string]any{{"a": 1}, nil, {}, {"_type": "gob"}}),
-		gobbed("[]float32", []float32{1, float32(math.Inf(1))}),
-		gobbed("[]int8", []int8{math.MinInt8, math.MaxInt8}),
-		gobbed("[]role", []role{"admin", ""}),
-		gobbed("[][]byte", [][]byte{{1}, {}}),
-		gobbed("[][]int", [][]int{{1, 2}, {3}}),
-
-		bare("map", document, map[string]any{"a": 1, "b": "two", "c": nil, "d": []any{map[string]any{}}}),
-		bare("map, empty", document, map[string]any{}),
-		tagged("map, nil", "map[string]any", null, map[string]any(nil)),
-		bare("map with odd keys", document, oddKeys()),
-		bare("map with a key _value", document, map[string]any{"_value": 1}),
-		tagged("map like a tag of gob", "map[string]any", document, map[string]any{"_type": "gob", "_value": []byte("x")}),
-		tagged("map like a tag of an unknown type", "map[string]any", document, map[string]any{"_type": "no such type"}),
-		tagged("map like a tag of a tag", "map[string]any", document, map[string]any{
-			"_type": "map[string]any", "_value": map[string]any{"_type": "int8", "_value": 5},
-		}),
-		bare("maps like tags inside", document, map[string]any{
-			"a": map[string]any{"_type": "uint8", "_value": 5, "b": map[string]any{"_type": map[string]any{"_type": nil}}},
-			"c": []any{map[string]any{"_type": "string", "_value": []byte("x")}},
-		}),
-		tagged("map[string]string", "map[string]string", document, map[string]string{"a": "b", "_type": "gob", "_value": "x", "": "\xff", "a.b": "$c"}),
-		tagged("map[string]string, empty", "map[string]string", document, map[string]string{}),
-		tagged("map[string]string, nil", "map[string]string", null, map[string]string(nil)),
-		tagged("map[string]bool", "map[string]bool", document, map[string]bool{"a": true, "_type": false}),
-		tagged("map[string]int", "map[string]int", document, map[string]int{"a": 1, "_type": 1 << 40}),
-		tagged("map[string]int64", "map[string]int64", document, map[string]int64{"a": 1, "_type": 2}),
-		tagged("map[string]float64", "map[string]float64", document, map[string]float64{"a": 1, "_type": math.Inf(1)}),
-		tagged("map[string][]string", "map[string][]string", document, map[string][]string{"a": {"b"}, "c": nil, "_type": {}}),
-		gobbed("map[int]string", map[int]string{1: "one", -1: "minus one"}),
-		gobbed("map[string]float32", map[string]float32{"_type": 1, "_value": 2}),
-		gobbed("map of structs", map[string]card{"ada": {Name: "Ada"}}),
-		gobbed("url.Values", url.Values{"q": {"a", "b"}}),
-
-		gobbed("struct", card{Name: "Ada", Age: 36}),
-		gobbed("struct, zero", card{}),
-		gobbed("struct with everything", card{
-			Name: "Ada", Tags: map[string]string{"a": "b", "": ""}, Extra: []any{1, "two"}, Since: in(19),
-			Friends: []*profile{{Name: "Bea", Extra: keyPair{"a", "b"}}, {Extra: card{Extra: role("admin")}}},
-			Photo:   []byte{1, 2, 3}, secret: "lost with CookieStore too",
-		}),
-		gobbed("struct with empty parts", card{Tags: map[string]string{}, Friends: []*profile{}, Photo: []byte{}}),
-		gobbed("pointer to a struct", &profile{Name: "Ada", Since: millis}),
-		gobbed("[]struct", []card{{Name: "Ada"}, {}}),
-		gobbed("struct that refers to its parent", family()),
-		gobbed("value that encodes itself, and contains itself", selfMade()),
-		gobbed("big.Int", big.NewInt(0).Lsh(big.NewInt(-5), 200)),
-		gobbed("named string", role("admin")),
-		gobbed("named int", level(named)),
-		gobbed("named map", scores{"a": 1}),
-		gobbed("named list", chain{chain{1}, "x"}),
-		gobbed("array", [3]int{1, 0, -1}),
-		gobbed("array of strings", [2]string{"a", ""}),
-		gobbed("named array", triple{}),
-	}
-}
-
-func oddKeys() map[string]any {
-	m := map[string]any{}
-	for i, key := range oddStrings {
-		if key != "_type" {
-			m[key] = i
-		}
-	}
-	return m
-}
-
-func family() *node {
-	parent := &node{Label: "parent"}
-	for i := range 2 {
-		parent.Children = append(parent.Children, &node{Label: strconv.Itoa(i), parent: parent})
-	}
-	return parent
-}
-
-func selfMade() *ring {
-	r := &ring{Value: 5}
-	r.Next = r
-	return r
-}
-
-// oddStrings are strings that a database, a path in an update, or our own escapes
-// could take for something else.
-var oddStrings = []string{
-	"", " ", ".", "..", "a.b", "a..b", ".a", "a.", "$", "$$", "$set", "a$", "a.$", "a.$[]", "$[x]", "a.$.b", "$ref", "$id",
-	"_id", "_type", "_value", "values", "expiresAt", "v", "rev", "0", "1", "00", "-1", "1.5", "__proto__", "constructor",
-	"%", "%%", "%2", "%25", "%2E", "%2e", "%00", "%empty", "%nil", "%int:1", "%bool:true", "%gob:", "%string:a", "a%", "a%2Eb", "%zz",
-	" a", "a ", "\u00a0a", "a\u2003", " . ",
-	"\x00", "a\x00b", "\x00\x00", "\x01", "\x7f", "\n", "\t", "\"", "'", "\\", "/", "{}", "[0]",
-	"\xff", "a\xffb", "\xc3", "\xed\xa0\x80", "\xf0\x9f\xa6", "\ufffd", "é", "e\u0301", "世界", "🦊", "\u200b", "\ufeff",
-	strings.Repeat("long", 1000), strings.Repeat(".", 100), strings.Repeat("\xff", 100),
-}
 
 // throughCookieStore returns a value after a round trip through CookieStore.
 func throughCookieStore(v any) (any, error) {
@@ -407,39 +46,39 @@ func TestValues(t *testing.T) {
 	f := storetest.Setup(t)
 	b := f.Browser()
 	b.Do(func(s *sessions.Session) {
-		for _, row := range samples() {
-			s.Values[row.name] = row.value
+		for _, row := range samples.Values() {
+			s.Values[row.Name] = row.Value
 		}
 	})
 	f.WantCommands("insert")
 	document := f.Document()
 
 	session := b.Load()
-	if len(session.Values) != len(samples()) {
-		t.Errorf("%d values came back of %d", len(session.Values), len(samples()))
+	if len(session.Values) != len(samples.Values()) {
+		t.Errorf("%d values came back of %d", len(session.Values), len(samples.Values()))
 	}
-	for _, row := range samples() {
-		if strings.Contains(row.name, "monotonic") {
+	for _, row := range samples.Values() {
+		if strings.Contains(row.Name, "monotonic") {
 			continue // another time now; see TestMonotonicReading
 		}
-		t.Run(row.name, func(t *testing.T) {
-			stored := document.Lookup("values", strings.ReplaceAll(row.name, ".", "%2E"))
-			if stored.Type != row.kind {
-				t.Errorf("stored as %v, want %v", stored.Type, row.kind)
+		t.Run(row.Name, func(t *testing.T) {
+			stored := document.Lookup("values", strings.ReplaceAll(row.Name, ".", "%2E"))
+			if stored.Type != row.Kind {
+				t.Errorf("stored as %v, want %v", stored.Type, row.Kind)
 			}
-			if row.tag != "" {
-				checkTag(t, stored, row.tag, row.inner)
+			if row.Tag != "" {
+				checkTag(t, stored, row.Tag, row.Inner)
 			}
-			got := session.Values[row.name]
-			if reflect.TypeOf(got) != reflect.TypeOf(row.value) {
-				t.Errorf("a %T came back as %T", row.value, got)
+			got := session.Values[row.Name]
+			if reflect.TypeOf(got) != reflect.TypeOf(row.Want) {
+				t.Errorf("a %T came back as %T, not as %T", row.Value, got, row.Want)
 			}
-			cookie, err := throughCookieStore(row.value)
-			asCookieStore := err == nil && storetest.Same(got, cookie)
-			if !storetest.Same(got, row.value) && !asCookieStore {
-				t.Errorf("%#v came back as %#v; from CookieStore as %#v, %v", row.value, got, cookie, err)
+			cookie, err := throughCookieStore(row.Value)
+			asCookieStore := err == nil && samples.Same(got, cookie)
+			if !samples.Same(got, row.Want) && !asCookieStore {
+				t.Errorf("%#v came back as %#v; from CookieStore as %#v, %v", row.Value, got, cookie, err)
 			}
-			if err == nil && storetest.Same(cookie, row.value) && !storetest.Same(got, row.value) {
+			if err == nil && samples.Same(cookie, row.Value) && !samples.Same(got, row.Value) {
 				t.Error("CookieStore is more faithful")
 			}
 		})
@@ -478,7 +117,7 @@ func TestMonotonicReading(t *testing.T) {
 	b := f.Browser()
 	now := time.Now()
 	b.Do(func(s *sessions.Session) { s.Values["now"] = now })
-	if got := b.Load().Values["now"]; !storetest.Same(got, now) || strings.Contains(fmt.Sprint(got), "m=") {
+	if got := b.Load().Values["now"]; !samples.Same(got, now) || strings.Contains(fmt.Sprint(got), "m=") {
 		t.Errorf("%v came back as %v", now, got)
 	}
 }
@@ -523,30 +162,30 @@ func TestChangesInPlace(t *testing.T) {
 			revert: func(v any) { v.([]byte)[2] = 'c' },
 		},
 		{
-			name: "struct behind a pointer", value: &profile{Name: "Ada"},
-			change: func(v any) { v.(*profile).Age++ },
-			revert: func(v any) { v.(*profile).Age-- },
+			name: "struct behind a pointer", value: &samples.Profile{Name: "Ada"},
+			change: func(v any) { v.(*samples.Profile).Age++ },
+			revert: func(v any) { v.(*samples.Profile).Age-- },
 		},
 		{
-			name: "map in a struct behind a pointer", value: &profile{Tags: manyTags()},
-			change: func(v any) { v.(*profile).Tags["5"] += "!" },
-			revert: func(v any) { v.(*profile).Tags["5"] = manyTags()["5"] },
+			name: "map in a struct behind a pointer", value: &samples.Profile{Tags: manyTags()},
+			change: func(v any) { v.(*samples.Profile).Tags["5"] += "!" },
+			revert: func(v any) { v.(*samples.Profile).Tags["5"] = manyTags()["5"] },
 		},
 		{
-			name: "deep inside", value: []any{map[string]any{"a": []any{&profile{Extra: []any{&profile{Tags: manyTags()}}}}}},
+			name: "deep inside", value: []any{map[string]any{"a": []any{&samples.Profile{Extra: []any{&samples.Profile{Tags: manyTags()}}}}}},
 			change: func(v any) {
-				p := v.([]any)[0].(map[string]any)["a"].([]any)[0].(*profile)
-				p.Extra.([]any)[0].(*profile).Tags["new"] = ""
+				p := v.([]any)[0].(map[string]any)["a"].([]any)[0].(*samples.Profile)
+				p.Extra.([]any)[0].(*samples.Profile).Tags["new"] = ""
 			},
 			revert: func(v any) {
-				p := v.([]any)[0].(map[string]any)["a"].([]any)[0].(*profile)
-				delete(p.Extra.([]any)[0].(*profile).Tags, "new")
+				p := v.([]any)[0].(map[string]any)["a"].([]any)[0].(*samples.Profile)
+				delete(p.Extra.([]any)[0].(*samples.Profile).Tags, "new")
 			},
 		},
 		{
-			name: "struct in a map like a tag", value: map[string]any{"_type": nil, "a": card{Tags: manyTags()}},
-			change: func(v any) { v.(map[string]any)["a"].(card).Tags["new"] = "" },
-			revert: func(v any) { delete(v.(map[string]any)["a"].(card).Tags, "new") },
+			name: "struct in a map like a tag", value: map[string]any{"_type": nil, "a": samples.Card{Tags: manyTags()}},
+			change: func(v any) { v.(map[string]any)["a"].(samples.Card).Tags["new"] = "" },
+			revert: func(v any) { delete(v.(map[string]any)["a"].(samples.Card).Tags, "new") },
 		},
 		{
 			name: "map like a gob", value: map[string]any{"_type": "gob", "_value": []byte("abc")},
@@ -554,9 +193,9 @@ func TestChangesInPlace(t *testing.T) {
 			revert: func(v any) { v.(map[string]any)["_value"].([]byte)[0] = 'a' },
 		},
 		{
-			name: "named map", value: scores{"a": 1, "b": 2},
-			change: func(v any) { v.(scores)["a"], v.(scores)["b"] = 2, 1 },
-			revert: func(v any) { v.(scores)["a"], v.(scores)["b"] = 1, 2 },
+			name: "named map", value: samples.Scores{"a": 1, "b": 2},
+			change: func(v any) { v.(samples.Scores)["a"], v.(samples.Scores)["b"] = 2, 1 },
+			revert: func(v any) { v.(samples.Scores)["a"], v.(samples.Scores)["b"] = 1, 2 },
 		},
 		{
 			name: "pointer's number", value: big.NewInt(5),
@@ -580,7 +219,7 @@ func TestChangesInPlace(t *testing.T) {
 			b.Do(func(s *sessions.Session) { row.change(s.Values["key"]) })
 			f.WantCommands("find", "update")
 			row.change(row.value)
-			if got := b.Load().Values["key"]; !storetest.Same(got, row.value) {
+			if got := b.Load().Values["key"]; !samples.Same(got, row.value) {
 				t.Errorf("%#v came back as %#v", row.value, got)
 			}
 
@@ -612,9 +251,9 @@ func TestUnchangedMaps(t *testing.T) {
 	f := storetest.Setup(t)
 	b := f.Browser()
 	fill := func(s *sessions.Session) {
-		s.Values["struct"] = card{Tags: manyTags(), Extra: &profile{Tags: manyTags()}}
-		s.Values["pointer"] = &profile{Tags: manyTags()}
-		s.Values["list"] = []any{card{Tags: manyTags()}, map[string]any{"a": card{Tags: manyTags()}}}
+		s.Values["struct"] = samples.Card{Tags: manyTags(), Extra: &samples.Profile{Tags: manyTags()}}
+		s.Values["pointer"] = &samples.Profile{Tags: manyTags()}
+		s.Values["list"] = []any{samples.Card{Tags: manyTags()}, map[string]any{"a": samples.Card{Tags: manyTags()}}}
 		s.Values["map"] = map[int]string{1: "a", 2: "b", 3: "c", 4: "d", 5: "e"}
 	}
 	b.Do(fill)
@@ -633,7 +272,7 @@ func TestEqualSessionsAreEqualBytes(t *testing.T) {
 	f := storetest.Setup(t)
 	for _, backwards := range []bool{false, true} {
 		f.Browser().Do(func(s *sessions.Session) {
-			rows := samples()
+			rows := samples.Values()
 			m, words, counts := map[string]any{}, map[string]string{}, map[string]int{}
 			for i := range 500 {
 				if backwards {
@@ -648,8 +287,8 @@ func TestEqualSessionsAreEqualBytes(t *testing.T) {
 				slices.Reverse(rows)
 			}
 			for _, row := range rows {
-				if row.tag != "gob" && row.name != "list of all kinds" && !strings.Contains(row.name, "monotonic") {
-					s.Values[row.name] = row.value
+				if row.Tag != "gob" && !row.Mixed && !strings.Contains(row.Name, "monotonic") {
+					s.Values[row.Name] = row.Value
 				}
 			}
 		})
@@ -664,85 +303,13 @@ func TestEqualSessionsAreEqualBytes(t *testing.T) {
 	}
 }
 
-// keyed is a key and the name of its field; no name where that is gob's affair.
-type keyed struct {
-	key  any
-	name string
-}
-
-func keyedSamples() []keyed {
-	keys := []keyed{
-		{"user", "user"},
-		{"", "%empty"},
-		{".", "%2E"},
-		{"a.b", "a%2Eb"},
-		{"a..b", "a%2E%2Eb"},
-		{"$set", "%24set"},
-		{"a$b", "a$b"},
-		{"%", "%25"},
-		{"%empty", "%25empty"},
-		{"%int:1", "%25int:1"},
-		{"\x00", "%00"},
-		{"\xff\ufffd", "%FF\ufffd"},
-		{"_id", "_id"},
-		{"expiresAt", "expiresAt"},
-		{" a b ", "%20a b%20"},
-		{"\u2003", "%E2%80%83"},
-		{"0", "0"},
-		{"🦊", "🦊"},
-
-		{nil, "%nil"},
-		{true, "%bool:true"},
-		{false, "%bool:false"},
-		{0, "%int:0"},
-		{1, "%int:1"},
-		{math.MinInt, "%int:-9223372036854775808"},
-		{int8(math.MinInt8), "%int8:-128"},
-		{int16(math.MaxInt16), "%int16:32767"},
-		{int32(math.MinInt32), "%int32:-2147483648"},
-		{int64(math.MinInt64), "%int64:-9223372036854775808"},
-		{int64(1), "%int64:1"},
-		{uint(1), "%uint:1"},
-		{uint(math.MaxUint), "%uint:18446744073709551615"},
-		{uint8(1), "%uint8:1"},
-		{uint16(1), "%uint16:1"},
-		{uint32(1), "%uint32:1"},
-		{uint64(math.MaxUint64), "%uint64:18446744073709551615"},
-
-		{key: 1.5},
-		{key: 0.0},
-		{key: math.Inf(-1)},
-		{key: float32(1.5)},
-		{key: complex(1, 2)},
-		{key: uintptr(1)},
-		{key: time.March},
-		{key: role("admin")},
-		{key: role("")},
-		{key: role("user")},
-		{key: level(1)},
-		{key: ctxKey(0)},
-		{key: ctxKey(1)},
-		{key: keyPair{"a", "b"}},
-		{key: keyPair{"ab", ""}},
-		{key: triple{1, 2, 3}},
-		{key: [3]int{1, 2, 3}},
-		{key: [2]string{"a.b", "$c"}},
-	}
-	for _, s := range oddStrings {
-		if !slices.ContainsFunc(keys, func(k keyed) bool { return k.key == s }) {
-			keys = append(keys, keyed{key: s})
-		}
-	}
-	return keys
-}
-
 // TestKeys: whatever a key is, it names one field, from which it comes back; that field, and no
 // other, is changed and removed with it.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser()
-	keys := keyedSamples()
+	keys := samples.Keys()
 
 	check := func(step string, want map[any]any) {
 		t.Helper()
@@ -761,7 +328,7 @@ func TestKeys(t *testing.T) {
 
 	want := map[any]any{}
 	for i, k := range keys {
-		want[k.key] = i
+		want[k.Key] = i
 	}
 	b.Do(func(s *sessions.Session) {
 		maps.Copy(s.Values, want)
@@ -774,12 +341,12 @@ func TestKeys(t *testing.T) {
 	}
 	names := map[string]int{}
 	for _, field := range fields {
-		checkFieldName(t, field.Key())
+		samples.CheckFieldName(t, field.Key())
 		names[field.Key()] = int(field.Value().Int32())
 	}
 	for i, k := range keys {
-		if got, ok := names[k.name]; k.name != "" && (!ok || got != i) {
-			t.Errorf("%T %#v is not stored under the name %q", k.key, k.key, k.name)
+		if got, ok := names[k.Name]; k.Name != "" && (!ok || got != i) {
+			t.Errorf("%T %#v is not stored under the name %q", k.Key, k.Key, k.Name)
 		}
 	}
 
@@ -795,8 +362,8 @@ func TestKeys(t *testing.T) {
 	b.Do(func(s *sessions.Session) {
 		for i, k := range keys {
 			if i%2 == 0 {
-				delete(want, k.key)
-				delete(s.Values, k.key)
+				delete(want, k.Key)
+				delete(s.Values, k.Key)
 			}
 		}
 	})
@@ -806,20 +373,12 @@ func TestKeys(t *testing.T) {
 	for _, k := range keys {
 		f.Log.Reset()
 		b.Do(func(s *sessions.Session) {
-			s.Values[k.key] = -1
-			want[k.key] = -1
+			s.Values[k.Key] = -1
+			want[k.Key] = -1
 		})
 		f.WantCommands("find", "update")
 	}
 	check("added one by one", want)
-}
-
-// checkFieldName checks that MongoDB takes a name as it is, and as a part of a path.
-func checkFieldName(t testing.TB, name string) {
-	t.Helper()
-	if name == "" || !utf8.ValidString(name) || strings.HasPrefix(name, "$") || strings.ContainsAny(name, ".\x00") {
-		t.Errorf("%q is no name for a field", name)
-	}
 }
 
 // TestKeysOfAnotherName: gob numbers types in the order in which a process first used them, so
@@ -829,7 +388,7 @@ func TestKeysOfAnotherName(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser()
-	key := keyPair{"a", "b"}
+	key := samples.KeyPair{Shop: "a", User: "b"}
 	b.Do(func(s *sessions.Session) { s.Values[key] = "old" })
 	f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values." + otherName(f), Value: "new"}}}})
 	f.Log.Reset()
@@ -858,7 +417,7 @@ func TestStrayIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	f := storetest.Setup(t)
 	b := f.Browser()
-	key := keyPair{"a", "b"}
+	key := samples.KeyPair{Shop: "a", User: "b"}
 	b.Do(func(s *sessions.Session) { s.Values[key] = "1" })
 	f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "values." + otherName(f), Value: "2"}}}})
 	early := b.Load()
@@ -881,57 +440,20 @@ func otherName(f *storetest.Fixture) string {
 	if err != nil || len(fields) != 1 {
 		f.T.Fatal(fields, err)
 	}
-	name := fields[0].Key()
-	encoded, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(name, "%gob:"))
-	if err != nil {
-		f.T.Fatal(err)
-	}
-	other := "%gob:" + base64.RawURLEncoding.EncodeToString(renumberGob(f.T, encoded))
-	if name == other {
-		f.T.Fatal("the names do not differ")
-	}
-	return other
-}
-
-// renumberGob returns the gob of a value of one defined type with another number for that type,
-// as another process may have assigned it.
-func renumberGob(t testing.TB, encoded []byte) []byte {
-	t.Helper()
-	// The number is one byte, after a length byte. The definition begins with the negated
-	// number.
-	i := bytes.LastIndexByte(encoded, 0xff)
-	if i < 0 {
-		t.Fatalf("no number of a type in % x", encoded)
-	}
-	number := encoded[i+1]
-	other := number ^ 0x20
-	definition := []byte{0xff, number - 1}
-	encoded = bytes.ReplaceAll(encoded, definition, []byte{0xff, other - 1})
-	return bytes.ReplaceAll(encoded, []byte{0xff, number}, []byte{0xff, other})
+	return samples.OtherName(f.T, fields[0].Key())
 }
 
 // TestKeysThatCannotComeBack are refused before anything is stored.
 func TestKeysThatCannotComeBack(t *testing.T) {
 	t.Parallel()
-	for _, row := range []struct {
-		key      any
-		typeName string
-	}{
-		{math.NaN(), "float64"},
-		{float32(math.NaN()), "float32"},
-		{complex(math.NaN(), 0), "complex128"},
-		{&keyPair{"a", "b"}, "*mongostore_test.keyPair"},
-		{new(int), "*int"},
-		{unregistered{"confidential"}, "mongostore_test.unregistered"},
-		{struct{ Secret string }{"confidential"}, "struct { Secret string }"},
-		{make(chan int), "chan int"},
-		{clumsy{"encode"}, "mongostore_test.clumsy"},
-		{clumsy{"decode"}, "mongostore_test.clumsy"},
-		{(*keyPair)(nil), "*mongostore_test.keyPair"},
-	} {
-		t.Run(fmt.Sprintf("%T", row.key), func(t *testing.T) {
+	for _, key := range samples.BadKeys() {
+		if !reflect.TypeOf(key).Comparable() {
+			continue // Values cannot hold it
+		}
+		typeName := fmt.Sprintf("%T", key)
+		t.Run(typeName, func(t *testing.T) {
 			t.Parallel()
-			wantRefused(t, func(s *sessions.Session) { s.Values[row.key] = "confidential" }, "key", row.typeName)
+			wantRefused(t, func(s *sessions.Session) { s.Values[key] = "confidential" }, "key", typeName)
 		})
 	}
 }
@@ -986,48 +508,10 @@ func wantRefused(t *testing.T, change func(*sessions.Session), texts ...string) 
 // TestUnencodableValues fail the save, with the key and the type in the error.
 func TestUnencodableValues(t *testing.T) {
 	t.Parallel()
-	list := []any{"confidential", nil}
-	list[1] = list
-	wide := []any{nil, nil, nil}
-	wide[0], wide[1], wide[2] = wide, wide, wide
-	loop := map[string]any{"a": "confidential"}
-	loop["b"] = []any{loop}
-	named := chain{nil}
-	named[0] = named
-	alone := &profile{Name: "confidential"}
-	alone.Friends = []*profile{{}, alone}
-	hidden := &profile{}
-	hidden.Extra = map[string]string{"x": "confidential"}
-	hidden.Extra = []any{hidden}
-	for _, row := range []struct {
-		name     string
-		value    any
-		typeName string
-	}{
-		{"channel", make(chan string), "chan string"},
-		{"function", func() {}, "func()"},
-		{"named function", farewell(func() {}), "mongostore_test.farewell"},
-		{"type that is not registered", unregistered{"confidential"}, "mongostore_test.unregistered"},
-		{"pointer to it", &unregistered{"confidential"}, "*mongostore_test.unregistered"},
-		{"type without a name", struct{ A int }{1}, "struct { A int }"},
-		{"nil pointer", (*profile)(nil), "*mongostore_test.profile"},
-		{"nil pointer to a basic type", (*int)(nil), "*int"},
-		{"list that contains itself", list, "[]interface {}"},
-		{"list that contains itself thrice", wide, "[]interface {}"},
-		{"named list that contains itself", named, "mongostore_test.chain"},
-		{"map that contains itself", loop, "map[string]interface {}"},
-		{"pointer that comes back", alone, "*mongostore_test.profile"},
-		{"pointer that comes back through an interface", hidden, "*mongostore_test.profile"},
-		{"method that panics", clumsy{"encode"}, "mongostore_test.clumsy"},
-		{"channel in a list", []any{"confidential", []any{make(chan int)}}, "[]interface {}"},
-		{"type that is not registered, in a map", map[string]any{"confidential": unregistered{"confidential"}}, "map[string]interface {}"},
-		{"nil pointer in a struct's interface", card{Extra: (*profile)(nil)}, "mongostore_test.card"},
-		{"nil in a struct's list", card{Friends: []*profile{nil}}, "mongostore_test.card"},
-		{"panic in a list of maps", []map[string]any{{"a": clumsy{"encode"}}}, "[]map[string]interface {}"},
-	} {
-		t.Run(row.name, func(t *testing.T) {
+	for _, row := range samples.BadValues() {
+		t.Run(row.Name, func(t *testing.T) {
 			t.Parallel()
-			wantRefused(t, func(s *sessions.Session) { s.Values["a.key"] = row.value }, `"a%2Ekey"`, row.typeName)
+			wantRefused(t, func(s *sessions.Session) { s.Values["a.key"] = row.Value }, `"a%2Ekey"`, fmt.Sprintf("%T", row.Value))
 		})
 	}
 }
@@ -1041,17 +525,17 @@ func TestValueThatCannotBeReadBackIsNotStored(t *testing.T) {
 		if err := gob.NewEncoder(&buf).Encode(&v); err != nil {
 			t.Fatal(err)
 		}
-		return storetest.GobValue(t, buf.Bytes())
+		return samples.GobValue(t, buf.Bytes())
 	}
-	bad := clumsy{"decode"}
+	bad := samples.Clumsy{Text: samples.DecodePanics}
 	for _, row := range []struct {
 		value    any
 		typeName string
 		stored   any
 	}{
-		{bad, "mongostore_test.clumsy", gobOf(bad)},
+		{bad, "samples.Clumsy", gobOf(bad)},
 		{[]any{bad}, "[]interface {}", bson.A{gobOf(bad)}},
-		{card{Extra: bad}, "mongostore_test.card", gobOf(card{Extra: bad})},
+		{samples.Card{Extra: bad}, "samples.Card", gobOf(samples.Card{Extra: bad})},
 	} {
 		f := storetest.Setup(t)
 		b := f.Browser().Login()
@@ -1086,66 +570,36 @@ func TestValueThatCannotBeReadBackIsNotStored(t *testing.T) {
 // too.
 func TestDeepNesting(t *testing.T) {
 	t.Parallel()
-	shapes := map[string]func(inner any) any{
-		"list":   func(inner any) any { return []any{1, inner} },
-		"map":    func(inner any) any { return map[string]any{"a": 1, "b": inner} },
-		"tagged": func(inner any) any { return map[string]any{"_type": inner} },
-		"typed":  func(inner any) any { return []map[string]any{{"a": inner}} },
-		"named":  func(inner any) any { return chain{inner} },
-		"struct": func(inner any) any { return &profile{Extra: inner} },
-		"mixed":  func(inner any) any { return []any{&profile{Extra: []any{inner}}} },
-	}
-	for shape, wrap := range shapes {
-		for _, depth := range []int{1, 10, 39, 40, 41, 79, 80, 81, 100, 500} {
-			t.Run(fmt.Sprint(shape, " ", depth), func(t *testing.T) {
-				t.Parallel()
-				var value any = "core"
-				for range depth {
-					value = wrap(value)
-				}
-				f := storetest.Setup(t)
-				b := f.Browser()
-				for range 2 { // the second one as a change
-					session := b.Load()
-					session.Values["key"] = value
-					if _, err := b.Save(session); err != nil {
-						// As with CookieStore, for want of gob.Register(map[string]any{}).
-						if _, errCookie := throughCookieStore(value); errCookie == nil || !strings.Contains(err.Error(), "not registered") {
-							t.Fatal(err)
-						}
-						return
+	for _, row := range samples.Nestings() {
+		t.Run(row.Name, func(t *testing.T) {
+			t.Parallel()
+			value := row.Value
+			f := storetest.Setup(t)
+			b := f.Browser()
+			for range 2 { // the second one as a change
+				session := b.Load()
+				session.Values["key"] = value
+				if _, err := b.Save(session); err != nil {
+					// As with CookieStore, for want of gob.Register(map[string]any{}).
+					if _, errCookie := throughCookieStore(value); errCookie == nil || !strings.Contains(err.Error(), "not registered") {
+						t.Fatal(err)
 					}
-					if got := levels(f.Document()); got > 90 {
-						t.Errorf("the document has %d levels", got)
-					}
-					f.Log.Reset()
-					b.Do(func(s *sessions.Session) {
-						if !storetest.Same(s.Values["key"], value) {
-							t.Error("another value came back")
-						}
-					})
-					f.WantCommands("find")
-					value = wrap(value)
+					return
 				}
-			})
-		}
+				if got := samples.Levels(f.Document()); got > 90 {
+					t.Errorf("the document has %d levels", got)
+				}
+				f.Log.Reset()
+				b.Do(func(s *sessions.Session) {
+					if !samples.Same(s.Values["key"], value) {
+						t.Error("another value came back")
+					}
+				})
+				f.WantCommands("find")
+				value = row.Deeper(value)
+			}
+		})
 	}
-}
-
-// levels returns how deep documents and arrays are nested.
-func levels(doc bson.Raw) int {
-	elements, err := doc.Elements()
-	if err != nil {
-		return math.MaxInt
-	}
-	deepest := 0
-	for _, e := range elements {
-		switch v := e.Value(); v.Type {
-		case bson.TypeArray, bson.TypeEmbeddedDocument:
-			deepest = max(deepest, levels(bson.Raw(v.Value)))
-		}
-	}
-	return deepest + 1
 }
 
 // Types whose own encoding succeeds, and whose own decoding does not.
@@ -1616,10 +1070,10 @@ func TestNamedTypes(t *testing.T) {
 				s := b.Load()
 				for _, row := range typedSamples() {
 					nested := []any{1, map[string]any{"a.b": row.want, "_type": []any{row.want}}}
-					if got := s.Values[row.name]; !storetest.Same(got, row.want) {
+					if got := s.Values[row.name]; !samples.Same(got, row.want) {
 						t.Errorf("%s: came back as %#v", row.name, got)
 					}
-					if got := s.Values[row.name+", nested"]; !storetest.Same(got, nested) {
+					if got := s.Values[row.name+", nested"]; !samples.Same(got, nested) {
 						t.Errorf("%s, nested: came back as %#v", row.name, got)
 					}
 				}
@@ -1645,7 +1099,7 @@ func TestNamedTypes(t *testing.T) {
 				b.Do(func(s *sessions.Session) { row.change(s.Values[row.name]) })
 				f.WantCommands("find", "update")
 				row.change(row.want)
-				if got := b.Load().Values[row.name]; !storetest.Same(got, row.want) {
+				if got := b.Load().Values[row.name]; !samples.Same(got, row.want) {
 					t.Errorf("%s: came back as %#v after a change", row.name, got)
 				}
 				f.WantCommands("find")
@@ -1800,7 +1254,7 @@ func TestNamedTypeThatIsUnknown(t *testing.T) {
 			t.Errorf("%s: the document has changed", name)
 		}
 	}
-	if got := b.Load().Values["user"]; !storetest.Same(got, storedPerson()) {
+	if got := b.Load().Values["user"]; !samples.Same(got, storedPerson()) {
 		t.Errorf("the user is %#v", got)
 	}
 }

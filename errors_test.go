@@ -24,6 +24,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/samples"
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
@@ -187,7 +188,7 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 			save(w, func(s *sessions.Session) { s.Values["card"] = strings.Repeat(card, 100_000) })
 		},
 		"save, values that cannot be": func(w *witness) {
-			for _, v := range []any{make(chan string), unregistered{card}, []any{card, func() {}}, map[string]any{card: make(chan int)}} {
+			for _, v := range []any{make(chan string), samples.Unregistered{Secret: card}, []any{card, func() {}}, map[string]any{card: make(chan int)}} {
 				save(w, func(s *sessions.Session) { s.Values["card"] = v })
 			}
 			save(w, func(s *sessions.Session) { s.Values["user"] = struct{ Number string }{card} })

@@ -17,6 +17,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/samples"
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
@@ -407,7 +408,7 @@ func TestTypeRenamedByADeploy(t *testing.T) {
 			t.Parallel()
 			f := storetest.Setup(t, func(c *mongostore.Config) { c.OnCorrupt = p })
 			b := f.Browser()
-			b.Visit(storetest.SetValue("list", chain{"x"}))
+			b.Visit(storetest.SetValue("list", samples.Chain{"x"}))
 			_, encoded := f.Document().Lookup("values", "list", "_value").Binary()
 			renamed := bytes.ReplaceAll(encoded, []byte("chain"), []byte("chaiN"))
 			if bytes.Equal(renamed, encoded) {

@@ -9,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore/internal/bsonval"
+	"github.com/mongostore/mongostore/internal/samples"
 )
 
 func TestBuilder(t *testing.T) {
@@ -72,7 +73,7 @@ func TestDeepBuilder(t *testing.T) {
 		b.Begin("a")
 	}
 	b.String("b", "core")
-	if got := levels(b.Document()); got != 1+deepest {
+	if got := samples.Levels(b.Document()); got != 1+deepest {
 		t.Errorf("%d levels, want %d", got, 1+deepest)
 	}
 }
@@ -85,7 +86,7 @@ func TestConstructors(t *testing.T) {
 	}
 	list := bsonval.List(values)
 	got, err := codec.Decode(list)
-	if want := []any{"a", 1, int64(math.MaxInt64), []byte{}, id, []any{}}; err != nil || !same(got, want) {
+	if want := []any{"a", 1, int64(math.MaxInt64), []byte{}, id, []any{}}; err != nil || !samples.Same(got, want) {
 		t.Errorf("decoded as %#v, %v; want %#v", got, err, want)
 	}
 	back, ok := list.List()

@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore/internal/bsonval"
+	"github.com/mongostore/mongostore/internal/samples"
 )
 
 // measures is an own type with floats everywhere.
@@ -132,7 +133,7 @@ func TestChangesAreSeen(t *testing.T) {
 		{manyMeasures(), change(func(m *measures) { m.Any = []float64{math.NaN(), math.NaN()} })},
 		{manyMeasures(), change(func(m *measures) { m.Any = []any{math.NaN(), 1.0} })},
 		{measures{Any: 1}, measures{Any: int64(1)}},
-		{measures{Any: role("a")}, measures{Any: "a"}},
+		{measures{Any: samples.Role("a")}, measures{Any: "a"}},
 		{nil, false},
 		{"a", "b"},
 		{1, int64(1)},
@@ -148,8 +149,8 @@ func TestChangesAreSeen(t *testing.T) {
 		{hour, hour.Add(time.Millisecond)},
 		{hour, hour.In(time.FixedZone("", 0))},
 		{[]any{hour}, []any{hour.In(time.FixedZone("", 60))}},
-		{card{Since: hour}, card{Since: hour.In(time.FixedZone("", 3600))}},
-		{card{Name: "a"}, &profile{Name: "a"}},
+		{samples.Card{Since: hour}, samples.Card{Since: hour.In(time.FixedZone("", 3600))}},
+		{samples.Card{Name: "a"}, &samples.Profile{Name: "a"}},
 	} {
 		a, b := encode(t, pair[0]), encode(t, pair[1])
 		if codec.Same(a, b) || codec.Same(b, a) {
@@ -186,7 +187,7 @@ func TestOtherFormsOfAValue(t *testing.T) {
 		}
 	}
 	broken := stored(bson.D{{Key: "_type", Value: "gob"}, {Key: "_value", Value: "nonsense"}})
-	if codec.Same(broken, encode(t, card{})) || !codec.Same(broken, broken) {
+	if codec.Same(broken, encode(t, samples.Card{})) || !codec.Same(broken, broken) {
 		t.Error("a value that cannot be decoded is only the same as itself")
 	}
 }

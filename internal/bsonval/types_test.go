@@ -16,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore/internal/bsonval"
+	"github.com/mongostore/mongostore/internal/samples"
 )
 
 // The types of an application that are named in its store's settings.
@@ -124,6 +125,8 @@ func allTypes() []bsonval.Type {
 		bsonval.TypeOf[*moved]("moved"),
 	}
 }
+
+func pointerTo[T any](v T) *T { return &v }
 
 func newCodec(t testing.TB, types ...bsonval.Type) *bsonval.Codec {
 	t.Helper()
@@ -433,7 +436,7 @@ func TestRegisteredTypeErrors(t *testing.T) {
 		"text for a document":       "confidential",
 		"a field of another type":   bson.D{{Key: "age", Value: "confidential"}},
 		"a number out of range":     bson.D{{Key: "age", Value: 1e300}},
-		"nested deeply":             bson.D{{Key: "extra", Value: deepDocument(300)}},
+		"nested deeply":             bson.D{{Key: "extra", Value: samples.DeepDocument(300)}},
 		"text of invalid UTF-8":     bson.D{{Key: "name", Value: "\xff"}},
 		"JavaScript code":           bson.D{{Key: "extra", Value: bson.CodeWithScope{Code: "a", Scope: bson.D{}}}},
 		"bytes that are no BSON":    bson.D{{Key: "extra", Value: bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: []byte{6, 0, 0, 0, 1, 0}}}},

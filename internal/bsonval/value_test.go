@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore/internal/bsonval"
+	"github.com/mongostore/mongostore/internal/samples"
 )
 
 // FuzzEach compares Each with the driver's walk over a document. There are two differences: the
@@ -90,18 +91,18 @@ func FuzzEach(f *testing.F) {
 // TestParse accepts exactly one value.
 func TestParse(t *testing.T) {
 	t.Parallel()
-	for _, row := range samples() {
-		stored := encode(t, row.value)
+	for _, row := range samples.Values() {
+		stored := encode(t, row.Value)
 		v, err := bsonval.Parse(stored.Kind, stored.Data)
 		if err != nil || !v.Equal(stored) {
-			t.Errorf("%s: %v, %v", row.name, v, err)
+			t.Errorf("%s: %v, %v", row.Name, v, err)
 		}
 		if _, err := bsonval.Parse(stored.Kind, append(bytes.Clone(stored.Data), 0)); err == nil {
-			t.Errorf("%s: a byte too many was accepted", row.name)
+			t.Errorf("%s: a byte too many was accepted", row.Name)
 		}
 		for i := range min(len(stored.Data), 100) {
 			if _, err := bsonval.Parse(stored.Kind, stored.Data[:i]); err == nil {
-				t.Errorf("%s: the first %d bytes were accepted", row.name, i)
+				t.Errorf("%s: the first %d bytes were accepted", row.Name, i)
 			}
 		}
 	}

@@ -32,6 +32,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/samples"
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
@@ -902,7 +903,7 @@ func (v *victim) load(what string, doc []byte) {
 			fail("%d values, want %d", len(session.Values), len(want.values))
 		}
 		for key, value := range want.values {
-			if got, there := session.Values[key]; !there || !storetest.Same(got, value) {
+			if got, there := session.Values[key]; !there || !samples.Same(got, value) {
 				fail("the value of %v is %#v, want %#v", key, got, value)
 			}
 		}
@@ -926,7 +927,7 @@ func (v *victim) checkSealed(fail func(string, ...any), session *sessions.Sessio
 		key, _ := v.key(e.Key())
 		if tag, _, ok := tagOf(e.Value()); !ok || tag != "sealed" {
 			v.count.opened++
-		} else if value, there := original[key]; !there || !storetest.Same(session.Values[key], value) {
+		} else if value, there := original[key]; !there || !samples.Same(session.Values[key], value) {
 			fail("a sealed value was altered: %s is %#v", e.Key(), session.Values[key])
 		}
 	}
@@ -997,7 +998,7 @@ func (v *victim) checkChange(fail func(string, ...any), session *sessions.Sessio
 			key, err := v.key(name)
 			in := reading{v: v, loaded: true}
 			value, ok := in.value(bson.RawElement(rawElement(e.Value().Type, name, e.Value().Value)))
-			if before, there := was.values[key]; operator != "$set" || err != nil || !ok || !there || !storetest.Same(value, before) {
+			if before, there := was.values[key]; operator != "$set" || err != nil || !ok || !there || !samples.Same(value, before) {
 				fail("to add a key, the save sent %s: %s", operator, e)
 			}
 		}
@@ -1313,9 +1314,9 @@ func TestDamage(t *testing.T) {
 			}
 			v.unharmed()
 			if kind == "plain" {
-				for what, lie := range storetest.LyingGobs(t) {
+				for what, lie := range samples.LyingGobs(t) {
 					root, values := v.fields()
-					stored := storetest.GobValue(t, lie)
+					stored := samples.GobValue(t, lie)
 					*values.kid("cart") = *partOf(stored.Type, "cart", stored.Value)
 					v.load(what, root.bytes())
 				}
@@ -1443,7 +1444,7 @@ func TestDamageIsNamed(t *testing.T) {
 		setValue("a gob of an unknown type", bson.D{{Key: "_type", Value: "gob"}, {Key: "_value", Value: []byte("\x10\x10\x00\x0bmain.Absent")}}),
 		setValue("a nested key that is none", bson.D{{Key: "%SECRET", Value: 1}}),
 		setValue("a nested key there twice", bson.D{{Key: "SECRET", Value: 1}, {Key: "SECRET", Value: 1}}),
-		setValue("a document three hundred levels deep", storetest.DeepDocument(300)),
+		setValue("a document three hundred levels deep", samples.DeepDocument(300)),
 		setValue("sealed without a key", bson.D{{Key: "_type", Value: "sealed"}, {Key: "_value", Value: make([]byte, 50)}}),
 	}
 	required := []string{"v", "name", "values", "rev", "createdAt", "seenAt", "expiresAt"}
@@ -1715,7 +1716,7 @@ func TestDamageInTheDatabase(t *testing.T) {
 						t.Errorf("round %d: %d values, want %d", round, len(again.Values), len(want.values))
 					}
 					for key, value := range want.values {
-						if got, there := again.Values[key]; !there || !storetest.Same(got, value) {
+						if got, there := again.Values[key]; !there || !samples.Same(got, value) {
 							t.Errorf("round %d: the value of %v is %#v, want %#v", round, key, got, value)
 						}
 					}

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/gorilla/sessions"
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // SealKey returns a random key for Config.SealKeys.
@@ -18,25 +17,6 @@ func SealKey(t testing.TB) []byte {
 		t.Fatal(err)
 	}
 	return key
-}
-
-// GobValue returns the value that a gob is stored as.
-func GobValue(t testing.TB, encoded []byte) bson.RawValue {
-	t.Helper()
-	kind, data, err := bson.MarshalValue(bson.D{{Key: "_type", Value: "gob"}, {Key: "_value", Value: encoded}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bson.RawValue{Type: kind, Value: data}
-}
-
-// DeepDocument returns a document in a document, and so on to the depth.
-func DeepDocument(depth int) any {
-	var doc any = bson.D{}
-	for range depth {
-		doc = bson.D{{Key: "a", Value: doc}}
-	}
-	return doc
 }
 
 // BrokenStore is a store to migrate from that fails to load.

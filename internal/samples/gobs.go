@@ -1,31 +1,25 @@
-package storetest
+package samples
 
 import (
 	"bytes"
 	"encoding/binary"
 	"encoding/gob"
+	"runtime"
 	"slices"
-	"sync"
 	"testing"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// Types of the gobs.
-type (
-	links []any
-	entry struct {
-		Name string
-		Age  int
-		Tags map[string]string
+// GobValue returns the value that a gob is stored as.
+func GobValue(t testing.TB, encoded []byte) bson.RawValue {
+	t.Helper()
+	kind, data, err := bson.MarshalValue(bson.D{{Key: "_type", Value: "gob"}, {Key: "_value", Value: encoded}})
+	if err != nil {
+		t.Fatal(err)
 	}
-)
-
-// registerTypes registers the types of the gobs.
-var registerTypes = sync.OnceFunc(func() {
-	for _, v := range []any{entry{}, []entry{}, map[string]entry{}, map[int]string{}, [2]string{}} {
-		gob.Register(v)
-	}
-	gob.RegisterName("links", links{})
-})
+	return bson.RawValue{Type: kind, Value: data}
+}
 
 // lyingGob returns the gob of a value of a defined type with other contents.
 func lyingGob(t testing.TB, like any, contents ...byte) []byte {
@@ -99,7 +93,7 @@ func laboriousGob(fields, levels int) []byte {
 	for range fields {
 		list = slices.Concat(list, []byte{1, 1, 'X', 1}, gobInt(id+1), []byte{0})
 	}
-	const name = "github.com/mongostore/mongostore/internal/storetest.entry"
+	const name = "github.com/mongostore/mongostore/internal/samples.KeyPair"
 	stream := message([]byte{0x10, 0}, gobUint(len(name)), []byte(name), gobInt(-id), []byte{3}, common(id), gobUint(fields), list, []byte{0, 0})
 	for i := range levels {
 		element := id + 2 + i
@@ -115,32 +109,43 @@ func laboriousGob(fields, levels int) []byte {
 // memory, or crashes the process.
 func LyingGobs(t testing.TB) map[string][]byte {
 	t.Helper()
-	registerTypes()
 	huge := gobUint(1 << 34)
 	join := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
 
+	_, id := gobParts(t, Chain{})
+
 	// A list in a list in a list: each claims to have a million elements.
 	chainOf := func(levels int, count []byte) []byte {
-		_, id := gobParts(t, links{})
 		contents := join([]byte{0}, count)
 		for range levels {
-			contents = append(contents, "\x05links"...)
+			contents = append(contents, "\x05chain"...)
 			contents = append(contents, id...)
 			contents = append(contents, 0x7f, 0) // the decoder skips the length
 			contents = append(contents, count...)
 		}
-		return lyingGob(t, links{}, append(contents, 0)...)
+		return lyingGob(t, Chain{}, append(contents, 0)...)
 	}
 	return map[string][]byte{
 		"definitions that make work":          laboriousGob(3000, 3000),
 		"map of 16 billion entries":           lyingGob(t, map[int]string{}, join([]byte{0}, huge)...),
-		"map of a billion entries in a map":   lyingGob(t, map[string]entry{}, join([]byte{0, 1, 1, 'a', 3}, gobUint(1<<30), []byte{0})...),
-		"list of 16 billion elements":         lyingGob(t, links{}, join([]byte{0}, huge)...),
-		"list of a million elements":          lyingGob(t, []entry{}, join([]byte{0}, gobUint(1<<20), make([]byte, 10))...),
+		"map of a billion entries in a map":   lyingGob(t, map[string]Card{}, join([]byte{0, 1, 1, 'a', 3}, gobUint(1<<30), []byte{0})...),
+		"list of 16 billion elements":         lyingGob(t, Chain{}, join([]byte{0}, huge)...),
+		"list of a million elements":          lyingGob(t, []Card{}, join([]byte{0}, gobUint(1<<20), make([]byte, 10))...),
 		"string of 16 billion bytes":          lyingGob(t, [2]string{}, join([]byte{0, 2}, huge)...),
-		"field behind the last":               lyingGob(t, entry{}, 9, 1, 0),
-		"field far behind the last":           lyingGob(t, entry{}, join(huge, []byte{1, 0})...),
+		"field behind the last":               lyingGob(t, Card{}, 9, 1, 0),
+		"field far behind the last":           lyingGob(t, Card{}, join(huge, []byte{1, 0})...),
 		"a thousand lists, a million in each": chainOf(1000, gobUint(1<<20)),
 		"a million lists in each other":       chainOf(1_000_000, []byte{1}),
+		"length of another value":             lyingGob(t, Chain{}, join([]byte{0, 1}, []byte("\x05chain"), id, []byte{1, 0, 0})...),
 	}
+}
+
+// Allocated returns how many bytes a function allocates. Its callers do not run in parallel
+// with other tests.
+func Allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
 }

@@ -1,15 +1,9 @@
-package bsonval_test
+package samples
 
 import (
-	"bytes"
-	"encoding/binary"
-	"encoding/gob"
-	"errors"
-	"io"
 	"math"
 	"math/big"
 	"net/url"
-	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -17,134 +11,39 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// The types of an application, registered with gob as for CookieStore.
-
-type (
-	role    string
-	level   int
-	ctxKey  int
-	keyPair struct{ Shop, User string }
-	scores  map[string]int
-	chain   []any
-	triple  [3]int
-
-	// card is registered as a value, profile as a pointer.
-	card    profile
-	profile struct {
-		Name    string
-		Age     int
-		Tags    map[string]string
-		Extra   any
-		Since   time.Time
-		Friends []*profile
-		Photo   []byte
-		secret  string // gob omits it
-	}
-
-	// node has no end if an encoder follows its parents. gob does not: the field is not
-	// exported.
-	node struct {
-		Label    string
-		Children []*node
-		parent   *node
-	}
-
-	// ring encodes itself, and contains itself.
-	ring struct {
-		Value int
-		Next  *ring
-	}
-
-	// clumsy panics or fails in its methods as it is told.
-	clumsy struct{ in string }
-
-	unregistered struct{ Secret string }
-)
-
-func (r *ring) GobEncode() ([]byte, error) { return binary.AppendVarint(nil, int64(r.Value)), nil }
-
-func (r *ring) GobDecode(b []byte) error {
-	v, _ := binary.Varint(b)
-	*r = ring{Value: int(v)}
-	r.Next = r
-	return nil
+// Value is a value, how it is stored, and what comes back.
+type Value struct {
+	Name  string
+	Value any
+	Want  any       // what comes back if gob loses nothing
+	Kind  bson.Type // as it is in the document
+	Tag   string    // the _type of a tagged value
+	Inner bson.Type // the _value of a tagged value
+	Mixed bool      // contains gob
 }
 
-func (c clumsy) GobEncode() ([]byte, error) {
-	if c.in == "encode" {
-		panic("clumsy panic")
-	}
-	if strings.HasPrefix(c.in, "fail") {
-		return nil, errors.New(c.in)
-	}
-	return []byte(c.in), nil
+func bare(name string, kind bson.Type, v any) Value {
+	return Value{Name: name, Value: v, Want: v, Kind: kind}
 }
 
-func (c *clumsy) GobDecode(b []byte) error {
-	if c.in = string(b); c.in == "decode" {
-		panic("clumsy panic")
-	}
-	if strings.HasPrefix(c.in, "reject") {
-		return errors.New(c.in)
-	}
-	return nil
+func tagged(name, tag string, inner bson.Type, v any) Value {
+	return Value{Name: name, Value: v, Want: v, Kind: bson.TypeEmbeddedDocument, Tag: tag, Inner: inner}
 }
 
-var _ = registerTypes()
+func gobbed(name string, v any) Value { return tagged(name, "gob", bson.TypeBinary, v) }
 
-func registerTypes() bool {
-	for _, v := range []any{
-		role(""), level(0), ctxKey(0),
-		keyPair{},
-		scores{},
-		triple{},
-		[3]int{},
-		[2]string{},
-		card{},
-		&profile{}, &node{}, &ring{},
-		clumsy{},
-		&big.Int{},
-		url.Values{},
-		time.March,
-		pointerTo(time.Second),
-		[]role{},
-		[]any{},
-		[]card{},
-		[][]byte{},
-		[][]int{},
-		map[int]string{},
-		map[string]card{},
-		map[string]float32{},
-	} {
-		gob.Register(v)
-	}
-	gob.RegisterName("chain", chain{})
-	// The first type has a shorter number than those after it.
-	return gob.NewEncoder(io.Discard).Encode(struct{ First int }{}) == nil
+func mixed(name string, kind bson.Type, v any) Value {
+	return Value{Name: name, Value: v, Want: v, Kind: kind, Mixed: true}
 }
 
-// sample is a value and how it is stored.
-type sample struct {
-	name  string
-	value any
-	kind  bson.Type // as it is in the document
-	tag   string    // the _type of a tagged value
-	inner bson.Type // the _value of a tagged value
-	mixed bool      // contains gob
+// as returns v as a value that comes back as another.
+func (v Value) as(want any) Value {
+	v.Want = want
+	return v
 }
 
-func bare(name string, kind bson.Type, v any) sample {
-	return sample{name: name, value: v, kind: kind}
-}
-
-func tagged(name, tag string, inner bson.Type, v any) sample {
-	return sample{name: name, value: v, kind: bson.TypeEmbeddedDocument, tag: tag, inner: inner}
-}
-
-func gobbed(name string, v any) sample { return tagged(name, "gob", bson.TypeBinary, v) }
-
-// samples returns new values on each call, since a test may change them in place.
-func samples() []sample {
+// Values returns new values on each call, since a test may change them in place.
+func Values() []Value {
 	const (
 		integer  = bson.TypeInt32
 		long     = bson.TypeInt64
@@ -159,8 +58,9 @@ func samples() []sample {
 	millis := time.Date(2024, 2, 29, 23, 59, 59, 999_000_000, time.UTC)
 	nanos := time.Date(2024, 2, 29, 23, 59, 59, 999_999_999, time.UTC)
 	in := func(seconds int) time.Time { return nanos.In(time.FixedZone("somewhere", seconds)) }
-	named := 7
-	return []sample{
+	letter, seven, admin := "a", 7, Role("admin")
+	pointer := &seven
+	return []Value{
 		bare("nil", null, nil),
 		bare("true", bson.TypeBoolean, true),
 		bare("false", bson.TypeBoolean, false),
@@ -265,16 +165,16 @@ func samples() []sample {
 		bare("list, empty", list, []any{}),
 		tagged("list, nil", "[]any", null, []any(nil)),
 		bare("list of lists", list, []any{[]any{}, []any{[]any{nil}}, []any(nil)}),
-		{name: "list of all kinds", kind: list, mixed: true, value: []any{
+		mixed("list of all kinds", list, []any{
 			uint8(1), float32(2), "a\xff", math.NaN(), in(60), time.Hour,
 			[]string{"a"},
 			[]byte(nil),
 			map[string]any{"_type": 1},
 			map[string]string{"a": "b"},
-			card{Name: "Ada"},
-			&profile{Age: 36}, role("admin"),
-			triple{1, 2, 3},
-		}},
+			Card{Name: "Ada"},
+			&Profile{Age: 36}, Role("admin"),
+			Triple{1, 2, 3},
+		}),
 		tagged("[]string", "[]string", list, []string{"b", "", "a"}),
 		tagged("[]string, empty", "[]string", list, []string{}),
 		tagged("[]string, nil", "[]string", null, []string(nil)),
@@ -287,7 +187,7 @@ func samples() []sample {
 		tagged("[]map", "[]map[string]any", list, []map[string]any{{"a": 1}, nil, {}, {"_type": "gob"}}),
 		gobbed("[]float32", []float32{1, float32(math.Inf(1))}),
 		gobbed("[]int8", []int8{math.MinInt8, math.MaxInt8}),
-		gobbed("[]role", []role{"admin", ""}),
+		gobbed("[]role", []Role{"admin", ""}),
 		gobbed("[][]byte", [][]byte{{1}, {}}),
 		gobbed("[][]int", [][]int{{1, 2}, {3}}),
 
@@ -315,46 +215,44 @@ func samples() []sample {
 		tagged("map[string][]string", "map[string][]string", document, map[string][]string{"a": {"b"}, "c": nil, "_type": {}}),
 		gobbed("map[int]string", map[int]string{1: "one", -1: "minus one"}),
 		gobbed("map[string]float32", map[string]float32{"_type": 1, "_value": 2}),
-		gobbed("map of structs", map[string]card{"ada": {Name: "Ada"}}),
+		gobbed("map of structs", map[string]Card{"ada": {Name: "Ada"}}),
 		gobbed("url.Values", url.Values{"q": {"a", "b"}}),
 
-		gobbed("struct", card{Name: "Ada", Age: 36}),
-		gobbed("struct, zero", card{}),
-		gobbed("struct with everything", card{
+		gobbed("struct", Card{Name: "Ada", Age: 36}),
+		gobbed("struct, zero", Card{}),
+		gobbed("struct with everything", Card{
 			Name: "Ada", Tags: map[string]string{"a": "b", "": ""}, Extra: []any{1, "two"}, Since: in(19),
-			Friends: []*profile{{Name: "Bea", Extra: keyPair{"a", "b"}}, {Extra: card{Extra: role("admin")}}},
+			Friends: []*Profile{{Name: "Bea", Extra: KeyPair{"a", "b"}}, {Extra: Card{Extra: Role("admin")}}},
 			Photo:   []byte{1, 2, 3}, secret: "lost with CookieStore too",
 		}),
-		gobbed("struct with empty parts", card{Tags: map[string]string{}, Friends: []*profile{}, Photo: []byte{}}),
-		gobbed("pointer to a struct", &profile{Name: "Ada", Since: millis}),
-		gobbed("[]struct", []card{{Name: "Ada"}, {}}),
+		gobbed("struct with empty parts", Card{Tags: map[string]string{}, Friends: []*Profile{}, Photo: []byte{}}),
+		gobbed("pointer to a struct", &Profile{Name: "Ada", Since: millis}),
+		gobbed("[]struct", []Card{{Name: "Ada"}, {}}),
 		gobbed("struct that refers to its parent", family()),
 		gobbed("value that encodes itself, and contains itself", selfMade()),
 		gobbed("big.Int", big.NewInt(0).Lsh(big.NewInt(-5), 200)),
-		gobbed("named string", role("admin")),
-		gobbed("named int", level(named)),
-		gobbed("named map", scores{"a": 1}),
-		gobbed("named list", chain{chain{1}, "x"}),
-		bare("pointer to a string", text, pointerTo("a")),
-		bare("pointer to a pointer", integer, pointerTo(pointerTo(7))),
-		bare("pointer to a time", date, &millis),
-		tagged("pointer to a time with nanoseconds", "time.Time", text, &nanos),
-		tagged("pointer to a list of strings", "[]string", list, &[]string{"a"}),
-		bare("pointer to a map", document, &map[string]any{"a": 1}),
-		gobbed("pointer to a struct that is registered as a value", &card{Name: "Ada"}),
-		gobbed("struct that is registered as a pointer", profile{Name: "Ada"}),
-		gobbed("pointer to a named string", pointerTo(role("admin"))),
+		gobbed("named string", Role("admin")),
+		gobbed("named int", Level(seven)),
+		gobbed("named map", Scores{"a": 1}),
+		gobbed("named list", Chain{Chain{1}, "x"}),
+		bare("pointer to a string", text, &letter).as(letter),
+		bare("pointer to a pointer", integer, &pointer).as(seven),
+		bare("pointer to a time", date, &millis).as(millis),
+		tagged("pointer to a time with nanoseconds", "time.Time", text, &nanos).as(nanos),
+		tagged("pointer to a list of strings", "[]string", list, &[]string{"a"}).as([]string{"a"}),
+		bare("pointer to a map", document, &map[string]any{"a": 1}).as(map[string]any{"a": 1}),
+		gobbed("pointer to a struct that is registered as a value", &Card{Name: "Ada"}).as(Card{Name: "Ada"}),
+		gobbed("struct that is registered as a pointer", Profile{Name: "Ada"}).as(&Profile{Name: "Ada"}),
+		gobbed("pointer to a named string", &admin).as(admin),
 		gobbed("array", [3]int{1, 0, -1}),
 		gobbed("array of strings", [2]string{"a", ""}),
-		gobbed("named array", triple{}),
+		gobbed("named array", Triple{}),
 	}
 }
 
-func pointerTo[T any](v T) *T { return &v }
-
 func oddKeys() map[string]any {
 	m := map[string]any{}
-	for i, key := range oddStrings {
+	for i, key := range OddStrings {
 		if key != "_type" {
 			m[key] = i
 		}
@@ -362,23 +260,23 @@ func oddKeys() map[string]any {
 	return m
 }
 
-func family() *node {
-	parent := &node{Label: "parent"}
+func family() *Node {
+	parent := &Node{Label: "parent"}
 	for i := range 2 {
-		parent.Children = append(parent.Children, &node{Label: strconv.Itoa(i), parent: parent})
+		parent.Children = append(parent.Children, &Node{Label: strconv.Itoa(i), parent: parent})
 	}
 	return parent
 }
 
-func selfMade() *ring {
-	r := &ring{Value: 5}
+func selfMade() *Ring {
+	r := &Ring{Value: 5}
 	r.Next = r
 	return r
 }
 
-// oddStrings could be mistaken for something else by a database, in a path of an update, or by
+// OddStrings could be mistaken for something else by a database, in a path of an update, or by
 // the escapes of keys.
-var oddStrings = []string{
+var OddStrings = []string{
 	"", " ", ".", "..", "a.b", "a..b", ".a", "a.", "$", "$$", "$set", "a$", "a.$", "a.$[]", "$[x]", "a.$.b", "$ref", "$id",
 	"_id", "_type", "_value", "values", "expiresAt", "v", "rev", "0", "1", "00", "-1", "1.5", "__proto__", "constructor",
 	"%", "%%", "%2", "%25", "%2E", "%2e", "%00", "%empty", "%nil", "%int:1", "%bool:true", "%gob:", "%string:a", "a%", "a%2Eb", "%zz",
@@ -388,85 +286,47 @@ var oddStrings = []string{
 	strings.Repeat("long", 1000), strings.Repeat(".", 100), strings.Repeat("\xff", 100),
 }
 
-// same reports whether two values have one type and are equal: floats to the bit, times by their
-// instant and offset. Nil and empty differ.
-func same(a, b any) bool {
-	return sameReflected(reflect.ValueOf(a), reflect.ValueOf(b), 0)
-}
-
-func sameReflected(a, b reflect.Value, depth int) bool {
-	if a.IsValid() != b.IsValid() || a.IsValid() && a.Type() != b.Type() || depth > 100_000 {
-		return false
+// BadValues returns values that cannot be stored: only their Name and Value are set. No error may
+// contain the text "confidential".
+func BadValues() []Value {
+	var itself any
+	itself = &itself
+	list := []any{"confidential", nil}
+	list[1] = list
+	wide := []any{nil, nil, nil}
+	wide[0], wide[1], wide[2] = wide, wide, wide
+	loop := map[string]any{"a": "confidential"}
+	loop["b"] = []any{loop}
+	named := Chain{nil}
+	named[0] = named
+	alone := &Profile{Name: "confidential"}
+	alone.Friends = []*Profile{{}, alone}
+	hidden := &Profile{}
+	hidden.Extra = map[string]string{"x": "confidential"}
+	hidden.Extra = []any{hidden}
+	return []Value{
+		{Name: "channel", Value: make(chan string)},
+		{Name: "function", Value: func() {}},
+		{Name: "named function", Value: farewell(func() {})},
+		{Name: "type that is not registered", Value: Unregistered{"confidential"}},
+		{Name: "pointer to it", Value: &Unregistered{"confidential"}},
+		{Name: "type without a name", Value: struct{ A int }{1}},
+		{Name: "nil pointer", Value: (*Profile)(nil)},
+		{Name: "nil pointer to a basic type", Value: (*int)(nil)},
+		{Name: "list that contains itself", Value: list},
+		{Name: "list that contains itself thrice", Value: wide},
+		{Name: "named list that contains itself", Value: named},
+		{Name: "map that contains itself", Value: loop},
+		{Name: "pointer that comes back", Value: alone},
+		{Name: "pointer that comes back through an interface", Value: hidden},
+		{Name: "method that panics", Value: Clumsy{EncodePanics}},
+		{Name: "channel in a list", Value: []any{"confidential", []any{make(chan int)}}},
+		{Name: "type that is not registered, in a map", Value: map[string]any{"confidential": Unregistered{"confidential"}}},
+		{Name: "nil pointer in a struct's interface", Value: Card{Extra: (*Profile)(nil)}},
+		{Name: "nil in a struct's list", Value: Card{Friends: []*Profile{nil}}},
+		{Name: "panic in a list of maps", Value: []map[string]any{{"a": Clumsy{EncodePanics}}}},
+		{Name: "nil pointer in a list", Value: []any{(*string)(nil)}},
+		{Name: "method whose error holds a value", Value: Clumsy{EncodeFails}},
+		{Name: "pointer to itself", Value: &itself},
 	}
-	if !a.IsValid() {
-		return true
-	}
-	if a.CanInterface() {
-		switch x := a.Interface().(type) {
-		case time.Time:
-			y := b.Interface().(time.Time)
-			_, offsetX := x.Zone()
-			_, offsetY := y.Zone()
-			return x.Equal(y) && offsetX == offsetY && (x.Location() == time.UTC) == (y.Location() == time.UTC)
-		case *ring:
-			y := b.Interface().(*ring)
-			return x.Value == y.Value && x.Next == x && y.Next == y
-		case *big.Int:
-			return x.Cmp(b.Interface().(*big.Int)) == 0
-		case clumsy:
-			return x == b.Interface()
-		}
-	}
-	next := func(a, b reflect.Value) bool { return sameReflected(a, b, depth+1) }
-	switch a.Kind() {
-	case reflect.Float32, reflect.Float64:
-		return math.Float64bits(a.Float()) == math.Float64bits(b.Float())
-	case reflect.Complex64, reflect.Complex128:
-		x, y := a.Complex(), b.Complex()
-		return same(real(x), real(y)) && same(imag(x), imag(y))
-	case reflect.Interface:
-		return a.IsNil() == b.IsNil() && next(a.Elem(), b.Elem())
-	case reflect.Pointer:
-		return a.IsNil() == b.IsNil() && next(a.Elem(), b.Elem())
-	case reflect.Slice, reflect.Array:
-		if a.Len() != b.Len() || a.Kind() == reflect.Slice && a.IsNil() != b.IsNil() {
-			return false
-		}
-		for i := range a.Len() {
-			if !next(a.Index(i), b.Index(i)) {
-				return false
-			}
-		}
-		return true
-	case reflect.Map:
-		if a.Len() != b.Len() || a.IsNil() != b.IsNil() {
-			return false
-		}
-		for it := a.MapRange(); it.Next(); {
-			if other := b.MapIndex(it.Key()); !other.IsValid() || !next(it.Value(), other) {
-				return false
-			}
-		}
-		return true
-	case reflect.Struct:
-		for i := range a.NumField() {
-			if !next(a.Field(i), b.Field(i)) {
-				return false
-			}
-		}
-		return true
-	default:
-		return a.Equal(b)
-	}
-}
-
-// throughCookieStore returns v as CookieStore does, whose serializer is gob.
-func throughCookieStore(v any) (any, error) {
-	var buf bytes.Buffer
-	if err := gob.NewEncoder(&buf).Encode(map[any]any{"key": v}); err != nil {
-		return nil, err
-	}
-	values := map[any]any{}
-	err := gob.NewDecoder(&buf).Decode(&values)
-	return values["key"], err
 }
