@@ -777,7 +777,7 @@ func TestLogoutIsOneCommand(t *testing.T) {
 	f.WantDocuments(0)
 }
 
-// TestLogoutEndsTheRenewedSession: whoever ends a session by an ID that it had before a
+// TestLogoutEndsTheRenewedSession: ending a session by an ID that it had before a
 // renewal ends it.
 func TestLogoutEndsTheRenewedSession(t *testing.T) {
 	t.Parallel()

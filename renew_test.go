@@ -423,7 +423,7 @@ func TestRenewalKeepsItsChange(t *testing.T) {
 	}
 }
 
-// TestRenewalKeepsItsOwner: a renewal that logs a user in stays that user's session, whoever else
+// TestRenewalKeepsItsOwner: a renewal that logs a user in stays that user's session, even if somebody else
 // logs in meanwhile.
 func TestRenewalKeepsItsOwner(t *testing.T) {
 	t.Parallel()
@@ -591,7 +591,7 @@ func TestRenewalDoesNotReviveAnExpiredSession(t *testing.T) {
 	f.WantDocuments(1) // the expired one
 }
 
-// TestRenewalOutlivesItsRequest: whoever closes the browser while logging in leaves one session,
+// TestRenewalOutlivesItsRequest: a user who closes the browser while logging in leaves one session,
 // and that under the new ID.
 func TestRenewalOutlivesItsRequest(t *testing.T) {
 	t.Parallel()

@@ -117,7 +117,7 @@ func TestOpenPageNoticesLogout(t *testing.T) {
 	if n := site.shop.live.listening(site.key(t, "Eve", "Firefox")); n != 1 {
 		t.Errorf("%d pages of another user listen, want 1", n)
 	}
-	// What comes with the cookie of an ended session is told at once.
+	// A request with the cookie of an ended session gets its answer immediately.
 	if text := rest(b.listen()); text != endedEvent {
 		t.Errorf("the stream for session %t has %q", session.IsNew, text)
 	}

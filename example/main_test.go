@@ -324,7 +324,7 @@ func TestLoginStartsAfresh(t *testing.T) {
 	b.replay(before).redirectsTo(t, "/login?note=ended")
 }
 
-// A session that somebody has planted in the visitor's browser, whoever made it.
+// A session that somebody has planted in the visitor's browser.
 func TestLoginRenewsSession(t *testing.T) {
 	t.Parallel()
 	site := newSite(t, testURI)

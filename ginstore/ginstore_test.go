@@ -204,7 +204,7 @@ func flags(c http.Cookie) string {
 }
 
 // TestLogout: the shortest logout of gin's documentation ends the session, and removes
-// the cookie of another path, whoever got the session last.
+// the cookie of another path, whichever got the session last.
 func TestLogout(t *testing.T) {
 	t.Parallel()
 	coll := collection(t)

@@ -128,7 +128,7 @@ func environment(tb testing.TB) (*Env, string) {
 	return s.Env, s.Description
 }
 
-// server is started by whoever needs it first, and stopped by TestMain.
+// server is started by the first test that needs it, and stopped by TestMain.
 var server = sync.OnceValues(func() (*Server, error) {
 	s, err := Start()
 	serverInUse = s

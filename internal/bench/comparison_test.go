@@ -189,7 +189,7 @@ var features = []feature{
 		"Bytes of the commands that write were counted, or the time of the file compared. This store moves the expiry once per " +
 			"`TouchInterval`. scs writes at every request if it has an `IdleTimeout`.",
 		unchanged,
-		[...]string{"yes, but for the expiry", no, "yes, without an idle timeout", none, no},
+		[...]string{"yes, except for the expiry", no, "yes, without an idle timeout", none, no},
 	},
 	{
 		"Bytes sent for one changed key of 64 KiB", false, false,
@@ -1045,7 +1045,7 @@ func unchanged(x *trial) string {
 	case x.peer.name == "scs" && written(setting{maxAge: 3600}) > 0:
 		return "yes, without an idle timeout"
 	case x.peer.name == "this store" && written(setting{touch: time.Nanosecond}) > 0:
-		return "yes, but for the expiry"
+		return "yes, except for the expiry"
 	}
 	return yes
 }

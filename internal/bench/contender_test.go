@@ -213,7 +213,7 @@ func TestCookies(t *testing.T) {
 	}
 }
 
-// TestCompare: a comparison has a result for whoever takes part, and the first is its yardstick.
+// TestCompare: a comparison has a result for each contender, and the first is its yardstick.
 func TestCompare(t *testing.T) {
 	all, err := Open(t.Context(), newMemory().env(), FloorName, OwnName, CookieName)
 	if err != nil {

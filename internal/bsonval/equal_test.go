@@ -162,7 +162,7 @@ func TestChangesAreSeen(t *testing.T) {
 	}
 }
 
-// TestOtherFormsOfAValue: whoever reorders fields, or writes a number in another type, changes no
+// TestOtherFormsOfAValue: reordering fields, or writing a number in another type, changes no
 // value.
 func TestOtherFormsOfAValue(t *testing.T) {
 	t.Parallel()

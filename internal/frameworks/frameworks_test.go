@@ -215,7 +215,7 @@ func TestLateRequest(t *testing.T) {
 	})
 }
 
-// An outage signs nobody out, but whoever wants to.
+// An outage signs nobody out, except those who sign out.
 func TestOutage(t *testing.T) {
 	inEach(t, func(t *testing.T, open func(*mongostore.Store, pause) http.Handler) {
 		f := setup(t)

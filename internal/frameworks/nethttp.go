@@ -9,7 +9,7 @@ import (
 
 const sessionName = "session" // also the cookie's name
 
-// login gives the session a new ID, so an ID that was planted before does not work.
+// login changes the session's ID, so an ID that was planted before does not work.
 func login(store *mongostore.Store) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		session, _ := store.Get(r, sessionName)

@@ -59,7 +59,7 @@ type sessionStore interface {
 
 var _ sessionStore = (*mongostore.Store)(nil)
 
-// passwordChanged gives the session a new ID and ends all others of the user.
+// passwordChanged changes the session's ID and ends all other sessions of the user.
 func passwordChanged(store sessionStore) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		session, _ := store.Get(r, "session")

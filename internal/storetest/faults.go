@@ -334,53 +334,6 @@ func (c *wire) replace(reply []byte) error {
 	return nil
 }
 
-// ReadMessage reads one message of the protocol.
-func ReadMessage(r io.Reader) ([]byte, error) {
-	const header, most = 16, 48_000_000
-	message := make([]byte, header)
-	if _, err := io.ReadFull(r, message); err != nil {
-		return nil, err
-	}
-	size := binary.LittleEndian.Uint32(message)
-	if size < header || size > most {
-		return nil, errors.New("a message of an impossible size")
-	}
-	message = append(message, make([]byte, size-header)...)
-	_, err := io.ReadFull(r, message[header:])
-	return message, err
-}
-
-// OpMsg is the opcode of messages with a command or its response.
-const OpMsg = 2013
-
-// CommandOf returns the name of the command in an OP_MSG message.
-// https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/
-func CommandOf(message []byte) string {
-	const header, flags, kind = 16, 4, 1
-	if len(message) < header+flags+kind+6 || binary.LittleEndian.Uint32(message[12:]) != OpMsg {
-		return ""
-	}
-	elements, err := bson.Raw(message[header+flags+kind:]).Elements()
-	if len(elements) == 0 && err != nil {
-		return ""
-	}
-	return elements[0].Key()
-}
-
-// ReplyTo returns the message that replies to a request.
-func ReplyTo(request uint32, doc any) []byte {
-	body, err := bson.Marshal(doc)
-	if err != nil {
-		return nil // the driver will find the connection broken
-	}
-	m := binary.LittleEndian.AppendUint32(nil, uint32(16+4+1+len(body)))
-	m = binary.LittleEndian.AppendUint32(m, 1)
-	m = binary.LittleEndian.AppendUint32(m, request)
-	m = binary.LittleEndian.AppendUint32(m, OpMsg)
-	m = append(m, 0, 0, 0, 0, 0)
-	return append(m, body...)
-}
-
 // Refusal returns a server's response to a command that it has not carried out.
 func Refusal(code int, codeName string) bson.D {
 	return bson.D{{Key: "ok", Value: 0}, {Key: "code", Value: code}, {Key: "codeName", Value: codeName}, {Key: "errmsg", Value: codeName + ", says the test"}}

@@ -468,44 +468,6 @@ func exchange(backend io.ReadWriter, request []byte) ([]byte, error) {
 	return ReadMessage(backend)
 }
 
-// documentStart returns the offset of a message's first document.
-// https://www.mongodb.com/docs/manual/legacy-opcodes/
-func documentStart(message []byte) int {
-	const header, flags, kind, opReply = 16, 4, 1, 1
-	if binary.LittleEndian.Uint32(message[12:]) == opReply {
-		return header + flags + 8 + 4 + 4 // cursor, start, number
-	}
-	return header + flags + kind
-}
-
-// FirstDocument returns the first document of a message: the command, or the response.
-func FirstDocument(message []byte) bson.Raw {
-	doc := message[documentStart(message):]
-	return bson.Raw(doc[:min(len(doc), int(binary.LittleEndian.Uint32(doc)))])
-}
-
-// envelope replaces a message's first document.
-func envelope(message []byte, doc any) ([]byte, error) {
-	body, err := bson.Marshal(doc)
-	if err != nil {
-		return nil, err
-	}
-	start := documentStart(message)
-	rest := message[start+len(FirstDocument(message)):]
-	framed := slices.Concat(message[:start], body, rest)
-	binary.LittleEndian.PutUint32(framed, uint32(len(framed)))
-	return framed, nil
-}
-
-// without removes fields from a command.
-func without(request []byte, names ...string) ([]byte, error) {
-	var fields bson.D
-	if err := bson.Unmarshal(FirstDocument(request), &fields); err != nil {
-		return nil, err
-	}
-	return envelope(request, slices.DeleteFunc(fields, func(e bson.E) bool { return slices.Contains(names, e.Key) }))
-}
-
 // SetupScripted is [Setup] with a scripted server in front of the test server: the primary of
 // a replica set of the name, or a standalone server if the name is empty.
 func SetupScripted(t testing.TB, set string, change ...func(*mongostore.Config)) (*Fixture, *Scripted) {

@@ -397,7 +397,7 @@ func (c *check) ends() {
 	}
 }
 
-// documents counts the sessions there are, as whoever reads the database would.
+// documents counts the sessions that are in the database.
 func (c *check) documents() {
 	hashes := map[string]string{}
 	for _, id := range c.ids {
