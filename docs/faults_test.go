@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -381,10 +382,11 @@ func TestOutcomes(t *testing.T) {
 						c := newCell(t, fault, op, set)
 						letter := c.run(want)
 						for attempt := 1; attempt < 3 && !t.Failed() && (letter != want || c.slow()); attempt++ {
-							// The driver retries a command once. On a busy machine, its own
-							// clearing of the pool may interrupt the retry. The store handled
-							// that correctly, or the test would have failed.
-							t.Logf("%s was seen, not %s, in %v: trying again", wordOf(letter), wordOf(want), c.took)
+							// On a busy machine, Timeout may end before the command under test
+							// is sent, and the driver's own clearing of the pool may interrupt
+							// the one retry that it makes. The store handled that correctly,
+							// or the test would have failed.
+							t.Logf("%s was seen, not %s, in %v: trying again", cmp.Or(wordOf(letter), "another outcome"), wordOf(want), c.took)
 							c = newCell(t, fault, op, set)
 							letter = c.run(want)
 						}
@@ -594,7 +596,8 @@ func (c *cell) run(want string) string {
 	c.fault.inject(c)
 	err := c.call()
 	if c.f.Wire.Count()+c.server.Count() == 0 {
-		c.t.Errorf("the fault was not triggered: no %s was sent", c.op.command)
+		c.t.Logf("the fault was not triggered: no %s was sent, and the error is %v", c.op.command, err)
+		return "?"
 	}
 	if c.t.Failed() {
 		return "?"
