@@ -105,8 +105,9 @@ type Config struct {
 
 	// OnError writes the response if [Store.Middleware] cannot load or cannot save the session. In
 	// the first case the handler is not called. In the second case its response has not been
-	// sent yet and is discarded. By default, the response has the status of [StatusCode] and the
-	// text of [http.StatusText].
+	// sent yet and is discarded. The response's header already has Cache-Control: no-store
+	// and, for [ErrUnavailable], Retry-After. By default, the response has the status of
+	// [StatusCode] and the text of [http.StatusText].
 	OnError func(http.ResponseWriter, *http.Request, error)
 
 	// Cleanup is how expired sessions are deleted. The default is [CleanupTTLIndex]. No

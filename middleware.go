@@ -32,7 +32,8 @@ import (
 // Saving. The session is saved once, before the first byte of the response is sent, or when the
 // handler returns. This stores changes, moves the expiry when that is due, and ends a session
 // whose Options.MaxAge is negative. A new session without values is not stored and sets no
-// cookie, whatever [Config.SkipEmpty] is. Changes after the first byte are not saved.
+// cookie, whatever [Config.SkipEmpty] is. Changes after the first byte are not saved; the store
+// logs a warning.
 //
 //   - If that save fails, the response reports the error in place of what the handler wrote.
 //     The header is again what it was before the handler, except for Set-Cookie. The handler's
@@ -80,7 +81,10 @@ func (s *Store) Middleware(name string) func(http.Handler) http.Handler {
 				return err
 			})
 			next.ServeHTTP(response.ForHandler(), r)
-			_ = response.Start() // on an error, the response was replaced
+			begun := response.Started()
+			if err := response.Start(); err == nil && begun { // on an error, the response was replaced
+				s.warnOfLostChange(r, session)
+			}
 		})
 	}
 }
@@ -130,8 +134,7 @@ func isInvalidCookie(err error) bool {
 
 // saveOnce saves the session for the middleware. On an error, the response must not be sent.
 func (s *Store) saveOnce(w http.ResponseWriter, r *http.Request, session *sessions.Session) error {
-	untouched := session.IsNew && session.ID == "" && len(session.Values) == 0 && (session.Options == nil || session.Options.MaxAge >= 0)
-	if untouched || s.isSettled(session) {
+	if s.isSettled(session) {
 		return nil
 	}
 	cookies := slices.Clone(w.Header()["Set-Cookie"])
@@ -157,9 +160,21 @@ func (s *Store) saveOnce(w http.ResponseWriter, r *http.Request, session *sessio
 	}
 }
 
-// isSettled reports whether the application has ended the session itself, or has the error of a
-// failed last Save or Renew. A logout after such a failure is still carried out.
+// warnOfLostChange logs that the handler has changed the session after it was saved.
+func (s *Store) warnOfLostChange(r *http.Request, session *sessions.Session) {
+	if !s.isSettled(session) && s.isChanged(session) {
+		s.logger().WarnContext(r.Context(), "mongostore: session changed after the response had begun, the change is not saved",
+			"collection", s.coll.Name())
+	}
+}
+
+// isSettled reports whether there is nothing to save: the session is new and empty, the application
+// has ended it, or the application has the error of a failed last Save or Renew. A logout after
+// such a failure is still carried out.
 func (s *Store) isSettled(session *sessions.Session) bool {
+	if session.IsNew && session.ID == "" && len(session.Values) == 0 && (session.Options == nil || session.Options.MaxAge >= 0) {
+		return true
+	}
 	st := s.states.of(session)
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -192,23 +207,23 @@ func restoreHeader(header, original http.Header) {
 // respondError sends the response for an error of the store: that of Config.OnError, or the
 // default one if that writes nothing.
 func (s *Store) respondError(w http.ResponseWriter, r *http.Request, err error) {
+	code, header := StatusCode(err), w.Header()
+	header.Set("Cache-Control", "no-store")
+	if code == http.StatusServiceUnavailable {
+		header.Set("Retry-After", "5") // seconds
+	}
 	if s.cfg.OnError != nil {
 		response := firstbyte.New(w, func() error { return nil })
 		if s.cfg.OnError(response.ForHandler(), r, err); response.Started() {
 			return
 		}
 	}
-	code := StatusCode(err)
 	if code >= http.StatusInternalServerError && s.cfg.OnError == nil && r.Context().Err() == nil {
 		s.logger().WarnContext(r.Context(), "mongostore: request failed for its session", "error", err, "status", code, "collection", s.coll.Name())
 	}
-	header, text := w.Header(), http.StatusText(code)+"\n"
+	text := http.StatusText(code) + "\n"
 	header.Set("Content-Type", "text/plain; charset=utf-8")
 	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Cache-Control", "no-store")
-	if code == http.StatusServiceUnavailable {
-		header.Set("Retry-After", "5") // seconds
-	}
 	if header.Get("Content-Encoding") == "" { // otherwise w compresses
 		header.Set("Content-Length", strconv.Itoa(len(text)))
 	}

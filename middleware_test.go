@@ -612,6 +612,60 @@ func TestMiddlewareReplacesTheResponseWhenTheSaveFails(t *testing.T) {
 }
 
 // An application can send its own page when the save fails.
+func TestMiddlewareWarnsOfLostChanges(t *testing.T) {
+	t.Parallel()
+	const warning = "session changed after the response had begun"
+	for what, row := range map[string]struct {
+		late func(*storetest.Fixture, *http.Request, http.ResponseWriter, *sessions.Session) error
+		lost bool
+	}{
+		"value": {func(_ *storetest.Fixture, _ *http.Request, _ http.ResponseWriter, s *sessions.Session) error {
+			s.Values["n"] = 2
+			return nil
+		}, true},
+		"flash": {func(_ *storetest.Fixture, _ *http.Request, _ http.ResponseWriter, s *sessions.Session) error {
+			s.AddFlash("x")
+			return nil
+		}, true},
+		"logout": {func(_ *storetest.Fixture, _ *http.Request, _ http.ResponseWriter, s *sessions.Session) error {
+			s.Options.MaxAge = -1
+			return nil
+		}, true},
+		"nothing": {func(*storetest.Fixture, *http.Request, http.ResponseWriter, *sessions.Session) error { return nil }, false},
+		"saved by the handler": {func(f *storetest.Fixture, r *http.Request, _ http.ResponseWriter, s *sessions.Session) error {
+			s.Values["n"] = 2
+			return f.Store.Persist(r.Context(), s)
+		}, false},
+		"ended by the handler": {func(f *storetest.Fixture, r *http.Request, _ http.ResponseWriter, s *sessions.Session) error {
+			return f.Store.Remove(r.Context(), s)
+		}, false},
+	} {
+		for _, visitor := range []string{"known", "new"} {
+			t.Run(what+", "+visitor, func(t *testing.T) {
+				t.Parallel()
+				f := storetest.Setup(t)
+				s := serve(f, func(w http.ResponseWriter, r *http.Request) {
+					session := loaded(f, r)
+					if visitor == "known" {
+						session.Values["n"] = 1
+					}
+					fmt.Fprint(w, "page")
+					if err := row.late(f, r, w, session); err != nil {
+						t.Error(err)
+					}
+				})
+				if visitor == "known" {
+					s.visitor.Login()
+				}
+				s.get()
+				if got := strings.Count(f.Text.String(), warning); got > 1 || (got == 1) != row.lost {
+					t.Errorf("%d warnings: %s", got, f.Text)
+				}
+			})
+		}
+	}
+}
+
 func TestMiddlewareLetsOnErrorRespond(t *testing.T) {
 	t.Parallel()
 	var got error
@@ -628,13 +682,24 @@ func TestMiddlewareLetsOnErrorRespond(t *testing.T) {
 		fmt.Fprint(w, "stored")
 	})
 	s.visitor.Login()
-	if p := s.post("/").wants(http.StatusSeeOther, "", 0); p.header.Get("Location") != "/login" {
-		t.Errorf("Location %q", p.header.Get("Location"))
+	p := s.post("/").wants(http.StatusSeeOther, "", 0)
+	if p.header.Get("Location") != "/login" || p.header.Get("Cache-Control") != "no-store" || p.header.Get("Retry-After") != "" {
+		t.Errorf("header %v", p.header)
 	}
 	if !errors.Is(got, mongostore.ErrGone) {
 		t.Errorf("OnError gets %v", got)
 	}
 	f.WantDocuments(0)
+
+	s.visitor.Login()
+	f.Wire.On("find", refused)
+	p = s.get().wants(http.StatusSeeOther, "<a href=\"/login\">See Other</a>.\n\n", 0)
+	if p.header.Get("Cache-Control") != "no-store" || p.header.Get("Retry-After") != "5" {
+		t.Errorf("header %v", p.header)
+	}
+	if !errors.Is(got, mongostore.ErrUnavailable) {
+		t.Errorf("OnError gets %v", got)
+	}
 }
 
 // A page that changed nothing is sent although its session's expiry could not be moved.
