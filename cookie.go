@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/gorilla/securecookie"
@@ -57,7 +58,7 @@ func deriveSecrets(keyPairs [][]byte) (secrets [][]byte) {
 }
 
 // hashID returns the _id of a session's document. The ID cannot be computed from it. The ID may
-// have the suffix that [undecidedID] adds.
+// have the suffix that [cookieID.undecided] adds.
 func hashID(id string) string {
 	id, _, _ = strings.Cut(id, ".")
 	var text [maxIDLength]byte // on the stack
@@ -81,42 +82,52 @@ func validID(id string) bool {
 	return len(id) > 0 && len(id) <= maxIDLength
 }
 
-// cookieID is what a cookie carries.
+// cookieID is what a cookie carries: the session's ID and, after an undecided renewal, what the
+// next request needs to complete it.
 type cookieID struct {
-	id       string
-	from     string // the hash of the session that this one was renewed from, if that may still be live
-	migrated bool   // that session is in the old store, not in this one
-	old      bool   // the cookie is not signed by the newest key
+	text string // all of it
+	id   string
+	from string // the hash of the session that this one was renewed from, if that may still be live
+	rev  int64  // of that session, as the renewal knew it; 0 if it was in the old store
+	keys string // the names of the keys that the renewal has changed, each with a NUL before and after
+	old  bool   // the cookie is not signed by the newest key
 }
 
-// undecidedID returns the session's ID after an undecided renewal: a load by this ID checks the
-// document with the hash from first. A second dot means migrated.
-func undecidedID(id, from string, migrated bool) string {
-	if migrated {
-		from += "."
+// undecided returns the ID of the session after an undecided renewal.
+func (c cookieID) undecided() string {
+	const longest = 1 << 10 // leaves room in the cookie; without the names, no other changes are merged
+	keys := ""
+	if len(c.keys) <= longest {
+		keys = base64.RawURLEncoding.EncodeToString([]byte(c.keys))
 	}
-	return id + "." + from
+	return fmt.Sprintf("%s.%s.%d.%s", c.id, c.from, c.rev, keys)
 }
 
+// parseCookieID is the inverse of [cookieID.undecided]. A text without a dot is only an ID.
 func parseCookieID(text string) (c cookieID, ok bool) {
-	var undecided bool
-	c.id, c.from, undecided = strings.Cut(text, ".")
-	c.from, c.migrated = strings.CutSuffix(c.from, ".")
-	return c, validID(c.id) && undecided == validHash(c.from)
+	id, rest, undecided := strings.Cut(text, ".")
+	c.text, c.id = text, id
+	if !undecided {
+		return c, validID(id)
+	}
+	parts := strings.Split(rest, ".")
+	if len(parts) != 3 {
+		return cookieID{}, false
+	}
+	rev, errRev := strconv.ParseInt(parts[1], 10, 64)
+	keys, errKeys := base64.RawURLEncoding.DecodeString(parts[2])
+	c.from, c.rev, c.keys = parts[0], rev, string(keys)
+	return c, validID(id) && validHash(c.from) && rev >= 0 && errRev == nil && errKeys == nil
 }
 
-// idsExcept returns the IDs of the cookies but one, each as [undecidedID] returned it.
-func idsExcept(cookies []cookieID, except int) (ids []string) {
+// textsExcept returns the texts of the cookies but one.
+func textsExcept(cookies []cookieID, except int) (texts []string) {
 	for i, c := range cookies {
-		switch {
-		case i == except:
-		case c.from != "":
-			ids = append(ids, undecidedID(c.id, c.from, c.migrated))
-		default:
-			ids = append(ids, c.id)
+		if i != except {
+			texts = append(texts, c.text)
 		}
 	}
-	return ids
+	return texts
 }
 
 // idSerializer writes the ID into the cookie unchanged, which keeps the cookie short.

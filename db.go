@@ -91,20 +91,18 @@ func (s *Store) updateDocument(ctx context.Context, filter, update bson.Raw) (bo
 	return res.MatchedCount > 0, nil
 }
 
-// replaceDocument fails with [ErrGone] if there is nothing to replace.
-func (s *Store) replaceDocument(ctx context.Context, hash string, doc bson.Raw) error {
+// replaceDocument reports whether there is a document that the filter matches.
+func (s *Store) replaceDocument(ctx context.Context, filter, doc bson.Raw) (bool, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	res, err := s.coll.ReplaceOne(ctx, byHash(hash), doc)
+	res, err := s.coll.ReplaceOne(ctx, filter, doc)
 	switch {
 	case err != nil:
-		return writeError(err)
+		return false, writeError(err)
 	case !res.Acknowledged:
-		return errUnacknowledged
-	case res.MatchedCount == 0:
-		return ErrGone
+		return false, errUnacknowledged
 	}
-	return nil
+	return res.MatchedCount > 0, nil
 }
 
 // deleteDocument reports whether it deleted a document that the filter matches.

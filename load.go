@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gorilla/sessions"
+
+	"github.com/mongostore/mongostore/internal/bsonval"
 )
 
 // Get returns the session of the name for the request. The first call for a request calls
@@ -64,7 +67,7 @@ func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 		f, err := s.load(r.Context(), name, c, session.Values)
 		switch {
 		case err == nil:
-			st.others = idsExcept(cookies, i)
+			st.others = textsExcept(cookies, i)
 			st.resend = c.old || c.from != ""
 			st.loaded(session, c.id, &f)
 			return session, nil
@@ -72,7 +75,7 @@ func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 			st.renewable, st.renewedTo = true, justRenewedTo(err)
 		case errors.Is(err, ErrNotFound):
 		case errors.Is(err, ErrUnavailable):
-			st.others = idsExcept(cookies, -1)
+			st.others = textsExcept(cookies, -1)
 			st.err = fmt.Errorf("mongostore: load session: %w", err)
 			return session, st.err
 		case s.replaceDamaged(r.Context(), err):
@@ -80,7 +83,7 @@ func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 			st.err = fmt.Errorf("mongostore: load session: %w", err)
 		}
 	}
-	st.others = idsExcept(cookies, -1)
+	st.others = textsExcept(cookies, -1)
 	switch {
 	case st.err != nil:
 		return session, st.err
@@ -140,6 +143,11 @@ func (s *Store) load(ctx context.Context, name string, c cookieID, into map[any]
 	if s.removals.pending(hash) {
 		return found{}, ErrNotFound
 	}
+	if c.from != "" {
+		if err := s.completeRenewal(ctx, c); err != nil {
+			return found{}, err
+		}
+	}
 	f, err := s.readInto(ctx, hash, into)
 	switch {
 	case err != nil:
@@ -151,8 +159,6 @@ func (s *Store) load(ctx context.Context, name string, c cookieID, into map[any]
 		err = &renewedError{f.movedTo}
 	case !f.alive(f.readAt):
 		err = ErrNotFound
-	case c.from != "":
-		err = s.completeRenewal(ctx, c, &f)
 	}
 	if err != nil {
 		clear(into) // the values of a session that is not returned
@@ -208,12 +214,20 @@ func (s *Store) renewedSession(ctx context.Context, hash string, now time.Time) 
 	return found{}, ErrNotFound
 }
 
-// completeRenewal ends the old ID of a renewal that was left undecided, for the new session f.
-func (s *Store) completeRenewal(ctx context.Context, c cookieID, f *found) error {
+// completeRenewal ends the old ID of a renewal that was left undecided. It merges what others have
+// stored under the old ID since. The error is [ErrNotFound] if the session has ended.
+func (s *Store) completeRenewal(ctx context.Context, c cookieID) error {
 	for range maxAttempts {
+		f, err := s.read(ctx, hashID(c.id))
+		if err != nil {
+			return err
+		}
+		if !f.alive(f.readAt) {
+			return nil // the load says what has happened to it
+		}
 		was, err := s.read(ctx, c.from)
 		switch {
-		case errors.Is(err, ErrNotFound) && c.migrated:
+		case errors.Is(err, ErrNotFound) && c.rev == 0:
 			grave := f.toTombstone(f.hash, f.readAt)
 			grave.hash, grave.expiresAt = c.from, f.readAt.Add(oldCookieLife)
 			if done, err := s.insertTombstone(ctx, &grave); done || err != nil {
@@ -223,12 +237,12 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID, f *found) error
 		case errors.Is(err, ErrNotFound):
 			// A logout has ended the old session before it was renewed. Or the tombstone has
 			// expired, after an hour. A logout is final, so the first is assumed.
-			return s.endRenewed(ctx, f)
+			return s.endRenewed(ctx, &f)
 		case errors.Is(err, ErrCorrupt): // it cannot be loaded
 			return nil
 		case err != nil:
 			return err
-		case !was.name.Equal(f.name), !was.createdAt.Equal(f.createdAt):
+		case !was.name.Equal(f.name), c.rev > 0 && !was.createdAt.Equal(f.createdAt):
 			return nil // not the session that f was renewed from: only a cookie's text is signed
 		case was.movedTo == f.hash, !was.tombstone && !was.alive(f.readAt):
 			return nil
@@ -236,10 +250,18 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID, f *found) error
 			if renewed, err := s.renewedSession(ctx, was.movedTo, f.readAt); err == nil && f.sameOwner(&renewed) {
 				return nil
 			}
-			return s.endRenewed(ctx, f)
+			return s.endRenewed(ctx, &f)
+		}
+		if merged, ok := s.withOldChanges(c, &f.record, &was.record); ok {
+			doc := s.codec.document(&merged)
+			if done, err := s.replaceDocument(ctx, guards{rev: f.rev}.filter(f.hash), doc); err != nil {
+				return err
+			} else if !done {
+				continue
+			}
 		}
 		grave := was.toTombstone(f.hash, f.readAt)
-		done, err := s.updateDocument(ctx, guards{stored: true}.filter(c.from), grave.burial())
+		done, err := s.updateDocument(ctx, guards{stored: true, rev: was.rev}.filter(c.from), grave.burial())
 		if done || err != nil {
 			return err
 		}
@@ -247,13 +269,44 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID, f *found) error
 	return fmt.Errorf("%w: %w", ErrUnavailable, errContended)
 }
 
+// withOldChanges returns the new session of an undecided renewal with what others have stored in
+// the old one since, and whether that is anything. A key that the renewal has changed itself keeps
+// its value.
+func (s *Store) withOldChanges(c cookieID, f, was *record) (record, bool) {
+	ours := func(name string) bool { return strings.Contains(c.keys, "\x00"+name+"\x00") }
+	owner, err := bsonval.EncodeKey(s.cfg.OwnerKey)
+	newOwner := err == nil && s.cfg.OwnerKey != "" && ours(owner)
+	if c.keys == "" || was.rev == c.rev || newOwner && !was.owner.IsZero() && !was.owner.Equal(f.owner) {
+		return record{}, false // the last: one user's changes are not merged into another's session
+	}
+	merged := *f
+	merged.rev = max(f.rev, was.rev) + 1
+	merged.fields = slices.DeleteFunc(slices.Clone(was.fields), func(v field) bool { return ours(v.name) })
+	for _, v := range f.fields {
+		if ours(v.name) {
+			merged.fields = append(merged.fields, v)
+		}
+	}
+	if !newOwner {
+		merged.owner = was.owner
+	}
+	if !ours(changedAge) {
+		merged.maxAge = was.maxAge
+		merged.expiresAt = s.lifetimes.expiry(f.createdAt, f.seenAt, s.maxAgeOf(&merged.meta))
+	}
+	return merged, true
+}
+
+// changedAge is among the names of changed keys if MaxAge was changed. No key has this name.
+const changedAge = ""
+
 // settle completes the session's renewal if it was left undecided.
 func (s *Store) settle(ctx context.Context, session *sessions.Session, st *state) error {
 	c, _ := parseCookieID(st.id)
 	if undecided := c.from != "" && st.err == nil; !undecided {
 		return nil
 	}
-	switch err := s.completeRenewal(ctx, c, &found{record: st.record, readAt: now()}); {
+	switch err := s.completeRenewal(ctx, c); {
 	case errors.Is(err, ErrNotFound):
 		return st.gone()
 	case err != nil:

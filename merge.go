@@ -184,6 +184,18 @@ func (p *plan) changedKeys() (keys []any) {
 	return keys
 }
 
+// changedNames returns the names of the keys that the plan changes, for [cookieID].
+func (p *plan) changedNames() string {
+	names := "\x00"
+	for _, key := range p.changedKeys() {
+		names += p.nameOf(key) + "\x00"
+	}
+	if p.newAge {
+		names += changedAge + "\x00"
+	}
+	return names
+}
+
 // editsLists reports whether the plan edits a list, which is then merged with the edits of others.
 func (m *merger) editsLists(p *plan) bool {
 	for _, key := range p.changedKeys() {

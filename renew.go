@@ -41,6 +41,7 @@ type renewal struct {
 	plan    *plan // the original
 	current *plan // with the changes of others
 	old     string
+	rev     int64 // of the document under the old hash
 	grave   meta
 	missing bool // there is no document under the old hash: the session is in the old store
 }
@@ -52,7 +53,7 @@ type renewal struct {
 // If others have changed the old document, their changes are merged into the new one, and the
 // second command is repeated.
 func (s *Store) renew(ctx context.Context, p *plan) (*result, error) {
-	rn := &renewal{s: s, plan: p, current: p, old: p.base.hash, missing: p.origin != nil}
+	rn := &renewal{s: s, plan: p, current: p, old: p.base.hash, rev: p.base.rev, missing: p.origin != nil}
 	old := p.base.meta
 	if p.origin != nil {
 		rn.old = hashID(p.origin.id)
@@ -80,7 +81,7 @@ func (s *Store) renew(ctx context.Context, p *plan) (*result, error) {
 	}
 	res, err := s.resultOf(rn.current)
 	if err == nil && undecided != nil {
-		res.id, res.undecided = undecidedID(p.id, rn.old, rn.missing), undecided
+		res.id, res.undecided = cookieID{id: p.id, from: rn.old, rev: rn.rev, keys: p.changedNames()}.undecided(), undecided
 	}
 	return res, err
 }
@@ -89,14 +90,13 @@ func (s *Store) renew(ctx context.Context, p *plan) (*result, error) {
 // has done so.
 func (rn *renewal) decide(ctx context.Context) (undecided, err error) {
 	s, p := rn.s, rn.plan
-	g := guards{stored: true, rev: p.base.rev, aliveAt: p.now}
 	var doubt error
 	for range maxAttempts {
 		var done bool
 		if rn.missing {
 			done, err = s.insertTombstone(ctx, &rn.grave)
 		} else {
-			done, err = s.updateDocument(ctx, g.filter(rn.old), rn.grave.burial())
+			done, err = s.updateDocument(ctx, guards{stored: true, rev: rn.rev, aliveAt: p.now}.filter(rn.old), rn.grave.burial())
 		}
 		if done {
 			return nil, nil
@@ -122,12 +122,12 @@ func (rn *renewal) decide(ctx context.Context) (undecided, err error) {
 			return nil, errRead // nothing was decided
 		case errRead != nil:
 			return errors.Join(err, doubt), nil
-		case rn.missing || theirs.rev != g.rev:
+		case rn.missing || theirs.rev != rn.rev:
 			doubt = nil // what was sent before no longer matches the document
 			if err := rn.merge(ctx, &theirs.record); err != nil {
 				return nil, err
 			}
-			g.rev, rn.missing = theirs.rev, false
+			rn.rev, rn.missing = theirs.rev, false
 			rn.grave = theirs.toTombstone(p.next.hash, p.now)
 		case err != nil && doubt != nil:
 			return errors.Join(err, doubt), nil
@@ -151,7 +151,11 @@ func (rn *renewal) merge(ctx context.Context, theirs *record) error {
 func (rn *renewal) replace(ctx context.Context, theirs *record) error {
 	rn.current = rn.s.mergeRenewal(rn.plan, theirs)
 	next := &rn.current.next
-	return rn.s.replaceDocument(ctx, next.hash, rn.s.codec.document(next))
+	done, err := rn.s.replaceDocument(ctx, byHash(next.hash), rn.s.codec.document(next))
+	if err == nil && !done {
+		err = ErrGone
+	}
+	return err
 }
 
 // join lets the later of two renewals for one owner succeed: its session becomes a separate

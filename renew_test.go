@@ -16,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/internal/samples"
 	"github.com/mongostore/mongostore/internal/storetest"
 )
 
@@ -1118,6 +1119,91 @@ func TestUndecidedRenewalKeepsTheUserLoggedIn(t *testing.T) {
 			old.WantIn("the old ID, as long as nobody presents the new one")
 		})
 	}
+}
+
+// TestUndecidedRenewalKeepsTheChangesOfOthers: what other requests store under the old ID before
+// the renewal is completed is in the session afterwards. A key that the renewal itself changes is
+// the renewal's.
+func TestUndecidedRenewalKeepsTheChangesOfOthers(t *testing.T) {
+	t.Parallel()
+	for what, change := range map[string]func(*mongostore.Config){
+		"plain":  func(*mongostore.Config) {},
+		"sealed": func(c *mongostore.Config) { c.SealKeys = [][]byte{storetest.SealKey(t)} },
+		"owner":  func(c *mongostore.Config) { c.OwnerKey = "user" },
+	} {
+		for _, when := range []string{"before", "after"} {
+			t.Run(what+", "+when, func(t *testing.T) {
+				t.Parallel()
+				f := storetest.Setup(t, change)
+				f.Store = f.OpenWith(time.Second)
+				b := f.Browser()
+				b.Visit(func(s *sessions.Session) {
+					s.Values["kept"], s.Values["changed"], s.Values["removed"], s.Values["both"] = 1, 1, 1, 1
+					s.AddFlash("seen")
+				})
+				session := b.Load()
+				other := b.Clone().At(f.Another())
+				byOthers := func() {
+					other.Visit(func(s *sessions.Session) {
+						s.Values["changed"], s.Values["added"], s.Values["both"] = 2, 2, 2
+						delete(s.Values, "removed")
+						s.Flashes()
+						s.Options.MaxAge = 7200
+					})
+				}
+				if when == "before" {
+					byOthers()
+				}
+				session.Values["user"], session.Values["both"] = "ada", 3
+				f.Wire.On("update", storetest.Rule{Kind: storetest.Refuse, Once: true, Away: true})
+				if w, err := b.Renew(session); !errors.Is(err, mongostore.ErrUnavailable) || len(w.Result().Cookies()) != 1 {
+					t.Fatalf("Renew: %v, %v", err, w.Result().Cookies())
+				}
+				if when == "after" {
+					byOthers()
+				}
+				f.Wire.Heal()
+				eventuallyReachable(f)
+				want := map[any]any{"user": "ada", "kept": 1, "changed": 2, "added": 2, "both": 3}
+				for range 2 {
+					loaded := b.Load()
+					if !samples.Same(loaded.Values, want) || loaded.Options.MaxAge != 7200 {
+						t.Errorf("values %v, MaxAge %d", loaded.Values, loaded.Options.MaxAge)
+					}
+				}
+				other.WantOut("under the old ID")
+				f.WantLive(1)
+				b.Visit(storetest.SetValue("n", 1))
+				if got := b.Load().Values; got["n"] != 1 || got["added"] != 2 {
+					t.Errorf("after a save: %v", got)
+				}
+			})
+		}
+	}
+}
+
+// TestUndecidedRenewalToAnotherUserMergesNothing: one user's changes are not merged into another's
+// session.
+func TestUndecidedRenewalToAnotherUserMergesNothing(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	f.Store = f.OpenWith(time.Second)
+	b := f.Browser()
+	b.Visit(storetest.SetValue("user", "ada"))
+	session := b.Load()
+	other := b.Clone().At(f.Another())
+	session.Values["user"] = "bob"
+	f.Wire.On("update", storetest.Rule{Kind: storetest.Refuse, Once: true, Away: true})
+	if _, err := b.Renew(session); !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Fatalf("Renew: %v", err)
+	}
+	other.Visit(storetest.SetValue("secret", "ada's"))
+	f.Wire.Heal()
+	eventuallyReachable(f)
+	if got := b.Load().Values; !samples.Same(got, map[any]any{"user": "bob"}) {
+		t.Errorf("values: %v", got)
+	}
+	other.WantOut("under the old ID")
 }
 
 // TestLogoutAfterAnUndecidedRenewalEndsBothIDs: nobody knows which of them lives.

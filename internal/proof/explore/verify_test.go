@@ -31,9 +31,7 @@ import (
 //     returned nil an expiring one.
 //  3. Every nil is true, and nothing acknowledged is lost. If a save returned nil and its family lives, its key is
 //     there; if several wrote one key, a value that no acknowledged save was
-//     to replace afterwards. The family lives unless somebody ended it. (A renewal that the
-//     database left undecided is completed later, without what others have saved under
-//     the old ID meanwhile.)
+//     to replace afterwards. The family lives unless somebody ended it.
 //  4. What was refused is not there: no key of a save that returned ErrGone or ErrConflict,
 //     unless a fault hit it.
 //  5. Under Reject no two saves of one value of a key are both acknowledged.
@@ -262,7 +260,7 @@ func (c *check) keys() {
 		}
 		switch {
 		case v.saved() && c.familyIn(v) && !stored:
-			c.lost("a key that was saved is lost", v)
+			c.problem("a key that was saved is lost", v)
 		case v.refused() && !v.doubtful && stored:
 			c.problem("a key that was refused is there", v)
 		}
@@ -283,14 +281,14 @@ func (c *check) keys() {
 				c.problem("two saves replaced one value of a key", v, w)
 			}
 			if held == v.value && v != w && w.saved() && w.call > v.ret && v.err == nil {
-				c.lost("a later save of the key is lost", v, w)
+				c.problem("a later save of the key is lost", v, w)
 			}
 		}
 		if v.refused() && !v.doubtful && held == v.value {
 			c.problem("a key that was refused is there", v)
 		}
 		if v.saved() && held == 0 {
-			c.lost("a key that was saved is lost", v)
+			c.problem("a key that was saved is lost", v)
 		}
 	}
 }
@@ -298,13 +296,6 @@ func (c *check) keys() {
 // undecided reports whether the database did not say whether a renewal was carried out.
 func (v *visit) undecided() bool {
 	return v.kind == "login" && v.unavailable() && len(v.cookies) > 0
-}
-
-// lost is a problem unless a renewal was left undecided: see statement 3.
-func (c *check) lost(what string, of ...*visit) {
-	if !slices.ContainsFunc(c.visits, (*visit).undecided) {
-		c.problem(what, of...)
-	}
 }
 
 // familyIn reports whether the session of a request is still of the first family.
@@ -369,7 +360,7 @@ func (c *check) lists() {
 	}
 	for f := range acknowledged {
 		if there[f] == 0 && times[f] == 0 && !perhaps[f] {
-			c.lost("a flash is lost")
+			c.problem("a flash is lost")
 		}
 	}
 }
