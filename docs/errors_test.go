@@ -39,6 +39,7 @@ func onError(w http.ResponseWriter, r *http.Request, err error) {
 		}
 		http.Redirect(w, r, "/login?note=ended", http.StatusSeeOther)
 	default: // a page that says: please try again in a moment
+		slog.Error("session", "error", err)
 		http.Error(w, "Please try again in a moment.", mongostore.StatusCode(err))
 	}
 }

@@ -731,6 +731,7 @@ func (c *cell) cookie() (kind, id string) {
 		c.t.Errorf("cookie: %v", err)
 	}
 	id, c.from, _ = strings.Cut(id, ".")
+	c.from, _, _ = strings.Cut(c.from, ".")
 	if id == c.oldID {
 		return "same", id
 	}

@@ -534,6 +534,13 @@ func TestWarningsAreSeen(t *testing.T) {
 				t.Errorf("status %d", code)
 			}
 		},
+		"mongostore: session changed after the response had begun, the change is not saved": func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			f.Store.Middleware(storetest.Name)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				session, _ := f.Store.Get(r, storetest.Name)
+				_, _ = w.Write([]byte("page"))
+				session.Values["n"] = 1
+			})).ServeHTTP(httptest.NewRecorder(), b.Request())
+		},
 		"mongostore: damaged session left out of a list": func(t *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
 			f.Edit(setField("createdAt", "once"))
 			storetest.SessionsOf(t, f.Store, "ada")

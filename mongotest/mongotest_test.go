@@ -191,11 +191,11 @@ func TestCommandFlags(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	// The flags go before anything that the environment says.
-	p := startWith(t, command, []string{"-dir", dir, "-addr", ":0", "-detach"}, "MONGOSTORE_TEST=nonsense")
+	p := startWith(t, command, []string{"-dir", dir, "-addr", ":0", "-ignore-stdin"}, "MONGOSTORE_TEST=nonsense")
 	checkPrefix(t, p.uri, "mongodb://localhost:")
 	checkServes(t, p.uri)
 	p.closeInput(t)
-	checkServes(t, p.uri) // -detach
+	checkServes(t, p.uri) // -ignore-stdin
 	if runtime.GOOS == "windows" {
 		return // no signal to end it with
 	}
@@ -383,7 +383,7 @@ func (p *process) killParent(t *testing.T) {
 // that its message, which is returned, holds all that is wanted.
 func checkFails(t *testing.T, env []string, want ...string) string {
 	t.Helper()
-	return checkProgramFails(t, exec.CommandContext(t.Context(), command, "-detach"), env, want...)
+	return checkProgramFails(t, exec.CommandContext(t.Context(), command, "-ignore-stdin"), env, want...)
 }
 
 func checkProgramFails(t *testing.T, cmd *exec.Cmd, env []string, want ...string) string {

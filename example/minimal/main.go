@@ -22,7 +22,7 @@ func main() {
 	store.Options.Secure = false // for http://localhost only: delete this line for HTTPS
 
 	r := mux.NewRouter()
-	r.Use(store.Middleware("session")) // loads the session, saves it, responds to errors
+	r.Use(store.Middleware("session")) // loads the session that Get returns, saves it, responds to errors
 	r.HandleFunc("/", home).Methods("GET")
 	r.HandleFunc("/login", login).Methods("POST")
 	r.HandleFunc("/logout", logout).Methods("POST")
@@ -32,7 +32,7 @@ func main() {
 func home(w http.ResponseWriter, r *http.Request) {
 	session, _ := store.Get(r, "session") // the middleware has handled its error
 	visits, _ := mongostore.Value[int](session, "visits")
-	session.Values["visits"] = visits + 1 // a map; the middleware saves what changed
+	session.Values["visits"] = visits + 1 // a map; the middleware saves it before the page is sent
 	page.Execute(w, session.Values)
 }
 
@@ -40,6 +40,7 @@ func login(w http.ResponseWriter, r *http.Request) {
 	session, _ := store.Get(r, "session")
 	session.Values["user"] = r.PostFormValue("name")   // after you have checked the password
 	if err := store.Renew(r, w, session); err != nil { // saves the session under a new ID
+		log.Print(err)
 		http.Error(w, "Please try again.", mongostore.StatusCode(err))
 		return
 	}

@@ -1,7 +1,7 @@
 // Command mongotest runs a server to test against, for as long as the process
 // that started it lives:
 //
-//	go run github.com/mongostore/mongostore/mongotest/cmd/mongotest@latest -addr 127.0.0.1:27017 -detach
+//	go run github.com/mongostore/mongostore/mongotest/cmd/mongotest@latest -addr 127.0.0.1:27017
 //
 // It writes two lines to its standard output once the server answers:
 //
@@ -22,7 +22,7 @@
 //
 //	-addr host:port  run the embedded server at this address, whatever the environment says
 //	-dir folder      run the embedded server with its data in this folder, and keep them
-//	-detach          ignore the standard input, end on signals only; for a terminal: it runs until Ctrl-C
+//	-ignore-stdin    end on signals only, not when the standard input ends; for a service
 package main
 
 import (
@@ -40,11 +40,11 @@ func main() {
 	var cfg embedded.Config
 	flag.StringVar(&cfg.Addr, "addr", "", "run the embedded server at this `host:port`")
 	flag.StringVar(&cfg.Dir, "dir", "", "run the embedded server with its data in this `folder`, and keep them")
-	detach := flag.Bool("detach", false, "ignore the standard input, end on signals only")
+	ignoreStdin := flag.Bool("ignore-stdin", false, "end on signals only, not when the standard input ends")
 	flag.Parse()
 
 	var parent io.Reader
-	if !*detach {
+	if !*ignoreStdin {
 		parent = os.Stdin
 	}
 	if err := server.Run(context.Background(), cfg, parent, os.Stdout); err != nil {
