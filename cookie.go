@@ -85,12 +85,13 @@ func validID(id string) bool {
 // cookieID is what a cookie carries: the session's ID and, after an undecided renewal, what the
 // next request needs to complete it.
 type cookieID struct {
-	text string // all of it
-	id   string
-	from string // the hash of the session that this one was renewed from, if that may still be live
-	rev  int64  // of that session, as the renewal knew it; 0 if it was in the old store
-	keys string // the names of the keys that the renewal has changed, each with a NUL before and after
-	old  bool   // the cookie is not signed by the newest key
+	text   string // all of it
+	id     string
+	from   string // the hash of the session that this one was renewed from, if that may still be live
+	rev    int64  // of that session, as the renewal knew it; 0 if it was in the old store
+	keys   string // the names of the keys that the renewal has changed, each with a NUL before and after
+	signed bool   // the text is this store's own; an ID that is passed to Fetch may be anybody's
+	old    bool   // the cookie is not signed by the newest key
 }
 
 // undecided returns the ID of the session after an undecided renewal.
@@ -212,7 +213,7 @@ func (s *Store) verify(name, content string) (cookieID, error) {
 		if !ok {
 			return cookieID{}, nil
 		}
-		c.old = i > 0
+		c.signed, c.old = true, i > 0
 		return c, nil
 	}
 	if len(errs) == 0 {

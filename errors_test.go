@@ -261,6 +261,15 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 			quotes(w, 13, "update")
 			serve(func(*sessions.Session) {}) // a touch
 			serve(change)
+			w.f.Wire.Heal()
+			late := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				session, err := w.f.Store.Get(r, storetest.Name)
+				w.hears(err)
+				_, err = rw.Write([]byte("page"))
+				w.hears(err)
+				change(session)
+			})
+			w.f.Store.Middleware(storetest.Name)(late).ServeHTTP(httptest.NewRecorder(), w.b.Request())
 		},
 		"ping, key and watch": func(w *witness) {
 			_, err := w.f.Store.Key(w.f.Browser().Load())

@@ -242,8 +242,8 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID) error {
 			return nil
 		case err != nil:
 			return err
-		case !was.name.Equal(f.name), c.rev > 0 && !was.createdAt.Equal(f.createdAt):
-			return nil // not the session that f was renewed from: only a cookie's text is signed
+		case !was.name.Equal(f.name), !was.createdAt.Equal(f.createdAt) && !(c.signed && c.rev == 0):
+			return nil // not the session that f was renewed from
 		case was.movedTo == f.hash, !was.tombstone && !was.alive(f.readAt):
 			return nil
 		case was.tombstone:
@@ -276,7 +276,7 @@ func (s *Store) withOldChanges(c cookieID, f, was *record) (record, bool) {
 	ours := func(name string) bool { return strings.Contains(c.keys, "\x00"+name+"\x00") }
 	owner, err := bsonval.EncodeKey(s.cfg.OwnerKey)
 	newOwner := err == nil && s.cfg.OwnerKey != "" && ours(owner)
-	if c.keys == "" || was.rev == c.rev || newOwner && !was.owner.IsZero() && !was.owner.Equal(f.owner) {
+	if !c.signed || c.keys == "" || was.rev == c.rev || newOwner && !was.owner.IsZero() && !was.owner.Equal(f.owner) {
 		return record{}, false // the last: one user's changes are not merged into another's session
 	}
 	merged := *f
@@ -303,6 +303,7 @@ const changedAge = ""
 // settle completes the session's renewal if it was left undecided.
 func (s *Store) settle(ctx context.Context, session *sessions.Session, st *state) error {
 	c, _ := parseCookieID(st.id)
+	c.signed = true // the renewal was this session's
 	if undecided := c.from != "" && st.err == nil; !undecided {
 		return nil
 	}

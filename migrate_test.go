@@ -426,6 +426,48 @@ func setupMigration(t *testing.T, old sessions.Store, change ...func(*mongostore
 	return f, b, copied
 }
 
+// TestRequestOfTheOldStoresCookieDoesNotReplaceTheRenewedCookie: a request that was sent with the
+// old store's cookie before the login arrives after it.
+func TestRequestOfTheOldStoresCookieDoesNotReplaceTheRenewedCookie(t *testing.T) {
+	t.Parallel()
+	f, b, late := setupMigration(t, oldStores["CookieStore"](t))
+	r, w := b.request(), httptest.NewRecorder()
+	session, err := f.Store.New(r, storetest.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Store.Renew(r, w, session); err != nil {
+		t.Fatal(err)
+	}
+	b.jar.SetCookies(b.url, w.Result().Cookies())
+	other := late.load()
+	if !other.IsNew || len(other.Values) > 0 {
+		t.Fatalf("the old cookie works: %v", other.Values)
+	}
+	other.Values["n"] = 1
+	w = httptest.NewRecorder()
+	storetest.WantGone(t, "the late request", w, f.Store.Save(late.request(), w, other))
+	f.WantLive(1)
+	if s := b.load(); s.Values["user"] != "ada" {
+		t.Errorf("afterwards: %v", s.Values)
+	}
+}
+
+// TestLogoutOfAMigratedSessionIsOneCommand: its tombstone replaces the document.
+func TestLogoutOfAMigratedSessionIsOneCommand(t *testing.T) {
+	t.Parallel()
+	f, b, _ := setupMigration(t, oldStores["CookieStore"](t))
+	b.visit(f.Store, storetest.SetValue("n", 1))
+	session := b.load()
+	session.Options.MaxAge = -1
+	f.Log.Reset()
+	if err := f.Store.Save(b.request(), httptest.NewRecorder(), session); err != nil {
+		t.Fatal(err)
+	}
+	f.WantCommands("update")
+	f.WantTombstones(1)
+}
+
 // TestLogoutOfAMigratedSessionIsFinal: the old store's cookie logs nobody in any more,
 // whether the browser has kept it or somebody has a copy.
 func TestLogoutOfAMigratedSessionIsFinal(t *testing.T) {

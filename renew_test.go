@@ -3,6 +3,7 @@ package mongostore_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -1332,10 +1333,22 @@ func TestFetchWithAForgedSuffixEndsNoOtherSession(t *testing.T) {
 	}
 	attacker := f.Browser()
 	attacker.Do(storetest.SetValue("user", "eve"))
-	if _, err := f.Store.Fetch(t.Context(), storetest.Name, attacker.CookieID()+"."+key); err != nil {
-		t.Error(err)
+	for _, suffix := range []string{
+		key, key + ".", key + ".0.", key + ".1.", key + ".9." + base64.RawURLEncoding.EncodeToString([]byte("\x00n\x00")),
+		key + ".0." + base64.RawURLEncoding.EncodeToString([]byte("\x00n\x00")),
+	} {
+		session, err := f.Store.Fetch(t.Context(), storetest.Name, attacker.CookieID()+"."+suffix)
+		if err != nil && !errors.Is(err, mongostore.ErrNotFound) {
+			t.Error(err)
+		}
+		if session != nil && session.Values["user"] != "eve" {
+			t.Errorf("%s: values %v", suffix, session.Values)
+		}
+		victim.WantIn("after a forged ID was fetched")
 	}
-	victim.WantIn("after a forged ID was fetched")
+	if got := attacker.Load().Values; got["user"] != "eve" {
+		t.Errorf("values of the attacker: %v", got)
+	}
 }
 
 // TestRevocationFollowsManyRenewals: each leaves a tombstone for an hour, and some applications

@@ -816,7 +816,10 @@ func (m *model) save(rt *rapid.T, q *handling, how string) {
 		q.err, q.renewed = nil, nil
 	}
 	if want.touch {
-		q.given, q.domain, q.correct, age = want.age, domain, false, want.age
+		q.given, q.correct, age = want.age, false, want.age
+		if how != "touch" { // which leaves it to Save
+			q.domain = domain
+		}
 		q.resend = q.resend && !responds || fresh && !responds
 	}
 	m.wantSession(rt, q, want.values, age)
