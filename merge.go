@@ -3,6 +3,7 @@ package mongostore
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -186,14 +187,15 @@ func (p *plan) changedKeys() (keys []any) {
 
 // changedNames returns the names of the keys that the plan changes, for [cookieID].
 func (p *plan) changedNames() string {
-	names := "\x00"
+	var names strings.Builder
+	names.WriteByte(0)
 	for _, key := range p.changedKeys() {
-		names += p.nameOf(key) + "\x00"
+		names.WriteString(p.nameOf(key) + "\x00")
 	}
 	if p.newAge {
-		names += changedAge + "\x00"
+		names.WriteString(changedAge + "\x00")
 	}
-	return names
+	return names.String()
 }
 
 // editsLists reports whether the plan edits a list, which is then merged with the edits of others.
