@@ -86,9 +86,9 @@ type Config struct {
 
 	// Describe returns details of a session, such as device and location, to show in a list
 	// of sessions. It is called when a session is inserted, renewed or touched. Its result is
-	// stored, unencrypted, beside the values. Of more than 4 KiB, in the order of the keys, a
-	// value that does not fit is truncated and a key without room is omitted. Describe needs
-	// OwnerKey. It may call the store.
+	// stored, unencrypted, beside the values: at most 4 KiB of it, in the order of the keys. A
+	// value that does not fit is truncated, and a key that does not fit is omitted. Describe
+	// needs OwnerKey. It may call the store.
 	Describe func(*http.Request) map[string]string
 
 	// Types are the application's own types that are stored as BSON documents, each made with
@@ -125,7 +125,7 @@ type Config struct {
 	// MigrateFrom is the store that this one replaces, created with the keys that it has used so
 	// far. A request with a cookie of that store gets the values of its session. The first Save
 	// stores the session here, and removes it there. Concurrent first requests create one
-	// session. After a logout, a copy of the same old cookie does not work either.
+	// session. After a logout, a copy of that store's cookie no longer works.
 	//
 	// Each call of that store is bounded by Timeout. A call that never returns leaks its
 	// goroutine. If that store fails, the error is [ErrUnavailable]. If it returns

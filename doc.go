@@ -29,7 +29,7 @@
 //
 // One session is one document. The cookie holds the session's ID, signed. The database holds
 // only the SHA-256 of the ID, so read access to it is not enough to use a session. A value is
-// stored as ordinary BSON if decoding that returns the same Go value. Types in [Config.Types] are
+// stored as ordinary BSON if decoding the BSON returns the same Go value. Types in [Config.Types] are
 // stored as documents. Other types of the application are stored by [encoding/gob].
 //
 // # Concurrent requests

@@ -48,9 +48,9 @@ func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 // the same error, so neither the document nor the cookie is overwritten. With a negative MaxAge,
 // its Save ends the stored session.
 //
-// If the stored session was renewed in the last 30 seconds, the request was sent before the
-// browser had the new cookie. New then returns a new session and a nil error. [Store.Renew] can
-// store that session, but Save returns [ErrGone], so the response does not replace the new cookie.
+// If the cookie holds an ID that [Store.Renew] replaced in the last 30 seconds, New assumes that
+// the request was sent before the browser had the new cookie. It returns a new session and a nil
+// error. Renew can store that session, but Save returns [ErrGone], so the response does not replace the new cookie.
 func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	if err := checkName(r, name); err != nil {
 		return s.refuse(name, err)

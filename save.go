@@ -23,8 +23,8 @@ import (
 //
 // Save moves the expiry if [Config.TouchInterval] has passed since the last touch, or if MaxAge or
 // another cookie attribute in session.Options has changed. It sends the cookie when it moves the
-// expiry, and for new and renewed sessions. An unchanged session whose expiry need not move sends
-// nothing at all.
+// expiry, and for new and renewed sessions. For an unchanged session whose expiry need not
+// move, it sends neither a command nor a cookie.
 //
 // A negative Options.MaxAge ends the session: the document is deleted and the cookie
 // expires, even if the request was cancelled. If the database fails, Save logs a warning

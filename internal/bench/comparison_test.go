@@ -161,13 +161,13 @@ var features = []feature{
 		[...]string{yes, no, yes, none, no},
 	},
 	{
-		"A stolen database opens no session", false, false,
+		"Safe if somebody steals the database", false, false,
 		"Every string in it was sent as the cookie. scs with and without its option `HashTokenInStore`, which is off by default.",
 		stolenDatabase,
 		[...]string{yes, yes, "with an option", none, yes},
 	},
 	{
-		"A stolen database with the signing key opens no session", true, false,
+		"Safe if somebody steals the database and the signing key", true, false,
 		"As in the last row, with each string also signed. CookieStore's session was forged with the key alone.",
 		stolenKey,
 		[...]string{yes, no, "with an option", no, no},
@@ -227,7 +227,7 @@ var features = []feature{
 		"Two sessions of one user and one of another. scs has `Iterate` over all sessions, if the backend supports it. The " +
 			"others have no such method.",
 		devices,
-		[...]string{"yes: `Sessions`, `RevokeAll`", no, "over all sessions", no, no},
+		[...]string{"yes: `Sessions`, `RevokeAll`", no, "by iterating over all", no, no},
 	},
 	{
 		"Idle timeout kept by the server", false, true,
@@ -1163,7 +1163,7 @@ func devices(x *trial) string {
 		if x.loggedIn(s, first) || x.loggedIn(s, second) || !known {
 			return no
 		}
-		return "over all sessions"
+		return "by iterating over all"
 	}
 	if x.peer.name != "this store" {
 		x.knowsMethods()
