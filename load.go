@@ -50,7 +50,8 @@ func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 //
 // If the cookie holds an ID that [Store.Renew] replaced in the last 30 seconds, New assumes that
 // the request was sent before the browser had the new cookie. It returns a new session and a nil
-// error. Renew can store that session, but Save returns [ErrGone], so the response does not replace the new cookie.
+// error. Renew can store that session, but Save returns [ErrGone], so the response does not replace
+// the new cookie.
 func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	if err := checkName(r, name); err != nil {
 		return s.refuse(name, err)
@@ -215,7 +216,8 @@ func (s *Store) renewedSession(ctx context.Context, hash string, now time.Time) 
 }
 
 // completeRenewal ends the old ID of a renewal that was left undecided. It merges what others have
-// stored under the old ID since. The error is [ErrNotFound] if the session has ended.
+// stored under the old ID since. If the old session has ended before, it ends the new one, and the
+// error is [ErrNotFound].
 func (s *Store) completeRenewal(ctx context.Context, c cookieID) error {
 	for range maxAttempts {
 		f, err := s.read(ctx, hashID(c.id))
