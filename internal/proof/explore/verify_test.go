@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -138,7 +140,7 @@ func (c *check) look() {
 	}
 	c.client = p.store
 	for _, id := range c.ids {
-		session, err := p.store.Fetch(context.Background(), name, id)
+		session, err := c.load(id)
 		switch {
 		case err == nil:
 			c.live[id] = session
@@ -156,6 +158,23 @@ func (c *check) look() {
 			c.family[id], c.ids, c.live[id] = 1, append(c.ids, id), session
 		}
 	}
+}
+
+// load returns the session of an ID. Only a signed cookie says what an undecided renewal has changed,
+// so the ID of one is presented in it, as the browser does.
+func (c *check) load(id string) (*sessions.Session, error) {
+	if !strings.Contains(id, ".") {
+		return c.client.Fetch(context.Background(), name, id)
+	}
+	signed, err := securecookie.EncodeMulti(name, id, c.client.Codecs...)
+	if err != nil {
+		return nil, err
+	}
+	session, err := c.client.New(newRequest([]*http.Cookie{{Name: name, Value: signed}}), name)
+	if err == nil && session.IsNew {
+		err = mongostore.ErrNotFound
+	}
+	return session, err
 }
 
 // of returns the live sessions of a family.
