@@ -219,16 +219,16 @@ func (s *Store) DeleteExpired(ctx context.Context) (int64, error) {
 // deleteBatch deletes some of the expired sessions, and reports whether there may be more.
 func (s *Store) deleteBatch(ctx context.Context, now time.Time) (n int64, more bool, err error) {
 	const batch = 1000 // documents; keeps each deletion short
-	var ids []bsonval.Value
+	var hashes []bsonval.Value
 	err = s.eachDocument(ctx, expiredSessions(now), func(doc bson.Raw) bool {
 		id := doc.Lookup(fieldID)
-		ids = append(ids, bsonval.Value{Kind: id.Type, Data: slices.Clone(id.Value)})
+		hashes = append(hashes, bsonval.Value{Kind: id.Type, Data: slices.Clone(id.Value)})
 		return true
 	}, options.Find().SetProjection(bson.D{{Key: fieldID, Value: 1}}).SetLimit(batch))
-	if err != nil || len(ids) == 0 {
+	if err != nil || len(hashes) == 0 {
 		return 0, false, err
 	}
 	// Another request may just have touched one of them.
-	n, err = s.deleteDocuments(ctx, expiredSessions(now, ids...))
-	return n, err == nil && len(ids) == batch, err
+	n, err = s.deleteDocuments(ctx, expiredSessions(now, hashes...))
+	return n, err == nil && len(hashes) == batch, err
 }

@@ -309,9 +309,9 @@ func (m *meta) burial() bson.Raw {
 	return b.Document()
 }
 
-// update returns the plan's update. It keeps concurrent changes of other requests. A touch
+// operators returns the plan's update. It keeps concurrent changes of other requests. A touch
 // raises the times, or sets them if they need correction.
-func (c *valueCodec) update(p *plan) bson.Raw {
+func (c *valueCodec) operators(p *plan) bson.Raw {
 	base, next, ch := &p.base.meta, &p.next.meta, &p.change
 	size := 64 // of the operators and rev
 	if p.touch {

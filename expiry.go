@@ -83,11 +83,11 @@ func (m *meta) justRenewed(now time.Time) bool {
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
 // expiredSessions returns the filter for the documents that the TTL index deletes.
-func expiredSessions(now time.Time, ids ...bsonval.Value) bson.Raw {
+func expiredSessions(now time.Time, hashes ...bsonval.Value) bson.Raw {
 	b := bsonval.NewBuilder(128)
-	if len(ids) > 0 {
+	if len(hashes) > 0 {
 		b.Begin(fieldID)
-		b.Value("$in", bsonval.List(ids))
+		b.Value("$in", bsonval.List(hashes))
 		b.End()
 	}
 	b.Begin(fieldExpiresAt)

@@ -11,8 +11,8 @@ import (
 )
 
 // ConflictPolicy decides what happens if two requests have loaded the session and both change the
-// same key. Concurrent edits of a list ([]any, such as
-// gorilla's flash messages) that only append or remove elements are merged under every policy.
+// same key. Concurrent edits of a list ([]any, such as gorilla's flash messages) that only append
+// or remove elements are merged under every policy.
 type ConflictPolicy int
 
 const (
@@ -45,13 +45,13 @@ func (m *merger) same(a, b bsonval.Value) bool {
 	return a.IsZero() && b.IsZero() || !a.IsZero() && !b.IsZero() && m.codec.Same(a, b)
 }
 
-// merge returns the merged value of a key. If d is not nil, the key is in doubt: this request
+// mergeValue returns the merged value of a key. If d is not nil, the key is in doubt: this request
 // has sent values for it, and does not know whether they were stored.
-func (m *merger) merge(before, theirs, ours bsonval.Value, d *doubtfulKey) bsonval.Value {
+func (m *merger) mergeValue(before, theirs, ours bsonval.Value, d *doubtfulKey) bsonval.Value {
 	if d == nil && m.same(before, ours) {
 		return theirs
 	}
-	before = m.origin(before, theirs, d)
+	before = m.basis(before, theirs, d)
 	if m.same(before, theirs) {
 		return ours
 	}
@@ -87,7 +87,7 @@ func (m *merger) mergeLists(before, theirs, ours bsonval.Value) (_ bsonval.Value
 	}
 	merged = slices.Clone(merged)
 	for _, v := range taken {
-		if i := m.find(merged, v); i >= 0 {
+		if i := m.indexOf(merged, v); i >= 0 {
 			merged = slices.Delete(merged, i, i+1)
 		}
 	}
@@ -122,18 +122,18 @@ func (m *merger) edit(before, after []bsonval.Value) (taken, appended []bsonval.
 		}
 	}
 	appended = after[kept:]
-	moved := func(v bsonval.Value) bool { return m.find(taken, v) >= 0 }
+	moved := func(v bsonval.Value) bool { return m.indexOf(taken, v) >= 0 }
 	return taken, appended, !slices.ContainsFunc(appended, moved)
 }
 
-func (m *merger) find(list []bsonval.Value, v bsonval.Value) int {
+func (m *merger) indexOf(list []bsonval.Value, v bsonval.Value) int {
 	return slices.IndexFunc(list, func(w bsonval.Value) bool { return m.codec.Same(v, w) })
 }
 
-// origin returns the session's value that others changed to theirs: before, or a value that this
+// basis returns the session's value that others changed to theirs: before, or a value that this
 // request has sent without a response, if it was stored. For lists, it is the longest of these
 // that theirs begins with.
-func (m *merger) origin(before, theirs bsonval.Value, d *doubtfulKey) bsonval.Value {
+func (m *merger) basis(before, theirs bsonval.Value, d *doubtfulKey) bsonval.Value {
 	if d == nil {
 		return before
 	}
@@ -230,13 +230,13 @@ func (m *merger) conflict(p *plan, theirs *record) error {
 	return nil
 }
 
-// rebase returns the plan's change for a document that others have changed to theirs, the
+// mergeChanged returns the plan's change for a document that others have changed to theirs, the
 // resulting fields of this session, and those that differ from the session's values.
-func (m *merger) rebase(p *plan, theirs *record) (ch change, fields, merged []field) {
+func (m *merger) mergeChanged(p *plan, theirs *record) (ch change, fields, merged []field) {
 	ch.unset = slices.Clone(p.change.unset)
 	for _, key := range p.changedKeys() {
 		ours := valueOf(p.next.fields, key)
-		f := field{key: key, name: p.nameOf(key), value: m.merge(valueOf(p.base.fields, key), valueOf(theirs.fields, key), ours, p.doubts.of(key))}
+		f := field{key: key, name: p.nameOf(key), value: m.mergeValue(valueOf(p.base.fields, key), valueOf(theirs.fields, key), ours, p.doubts.of(key))}
 		ch.unset = slices.DeleteFunc(ch.unset, func(name string) bool { return name == f.name })
 		if f.value.IsZero() {
 			ch.unset = append(ch.unset, f.name)
@@ -262,7 +262,7 @@ func (m *merger) mergeAll(p *plan, theirs *record) (fields, merged []field) {
 		}
 		done[f.key] = true
 		o := ours[f.key]
-		f = field{key: f.key, name: f.name, value: m.merge(before[f.key].value, now[f.key].value, o.value, p.doubts.of(f.key))}
+		f = field{key: f.key, name: f.name, value: m.mergeValue(before[f.key].value, now[f.key].value, o.value, p.doubts.of(f.key))}
 		if !f.value.IsZero() {
 			fields = append(fields, f)
 		}

@@ -22,9 +22,9 @@ import (
 // unless the renewal replaces an owner by another one. (To switch to another user, end the
 // session and create a new one: Renew keeps the creation time.)
 //
-// If the session has ended meanwhile, the error is [ErrGone]. Of two concurrent renewals the
-// later gets ErrGone, unless [Config.OwnerKey] is set and both set the same owner, as when a
-// login form is sent twice: then both requests get a session.
+// If the session has ended meanwhile, the error is [ErrGone]. If two requests renew a session
+// concurrently, the later gets ErrGone. There is one exception: if [Config.OwnerKey] is set and both
+// set the same owner, as when a login form is sent twice, both requests get a session.
 //
 // The other errors are those of Save, and the session continues under the old ID. The
 // exception is an [ErrUnavailable] if the database did not report whether it has ended the
@@ -80,10 +80,11 @@ func (s *Store) renew(ctx context.Context, p *plan) (*result, error) {
 		return nil, err
 	}
 	res, err := s.resultOf(rn.current)
-	if err == nil && undecided != nil {
-		res.id, res.undecided = cookieID{id: p.id, from: rn.old, rev: rn.rev, keys: p.changedNames()}.undecided(), undecided
+	if err != nil || undecided == nil {
+		return res, err
 	}
-	return res, err
+	c := cookieID{id: p.id, from: rn.old, rev: rn.rev, keys: p.changedNames()}
+	return &result{plan: res.plan, id: c.undecided(), merged: res.merged, undecided: undecided}, nil
 }
 
 // decide ends the old ID. undecided is the error if the database does not report whether it
@@ -175,21 +176,22 @@ func (rn *renewal) join(ctx context.Context, hash string) error {
 
 // mergeRenewal returns the plan with all changes of others to the old document.
 func (s *Store) mergeRenewal(p *plan, theirs *record) *plan {
-	q := *p
-	q.next.rev = max(p.next.rev, theirs.rev+1)
+	rebased := *p
+	rebased.next.rev = max(p.next.rev, theirs.rev+1)
 	before, ours := p.base.index(), p.next.index()
 	newOwner := s.cfg.OwnerKey != "" && !s.merger.same(before[s.cfg.OwnerKey].value, ours[s.cfg.OwnerKey].value)
 	if newOwner && !p.base.owner.IsZero() {
-		return &q // one user's changes are not merged into another's session
+		return &rebased // one user's changes are not merged into another's session
 	}
-	q.next.fields, q.merged = s.merger.mergeAll(p, theirs)
+	rebased.next.createdAt = theirs.createdAt
+	rebased.next.fields, rebased.merged = s.merger.mergeAll(p, theirs)
 	if !newOwner && p.doubts.of(s.cfg.OwnerKey) == nil && !theirs.owner.Equal(p.base.owner) {
-		q.next.owner = theirs.owner
+		rebased.next.owner = theirs.owner
 	}
 	if !p.newAge && !equalAge(theirs.maxAge, p.base.maxAge) {
-		q.next.maxAge = theirs.maxAge
-		q.options.MaxAge = s.maxAgeOf(&theirs.meta)
-		q.next.expiresAt = s.lifetimes.expiry(q.next.createdAt, p.now, q.options.MaxAge)
+		rebased.next.maxAge = theirs.maxAge
+		rebased.options.MaxAge = s.maxAgeOf(&theirs.meta)
 	}
-	return &q
+	rebased.next.expiresAt = s.lifetimes.expiry(rebased.next.createdAt, p.now, rebased.options.MaxAge)
+	return &rebased
 }

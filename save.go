@@ -152,12 +152,7 @@ func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *session
 		st.setCookie(w, cookie)
 		st.resend = false
 	}
-	_ = s.removeOld(ctx, w, st, res.plan.options)
-	s.cleanUp(ctx, s.lifetimes.idle(res.plan.options.MaxAge))
-	if res.undecided != nil {
-		return fmt.Errorf("mongostore: renew session: %w", res.undecided)
-	}
-	return nil
+	return s.finish(ctx, w, st, res)
 }
 
 // saveWithCookie saves the session and returns the cookie to send, if any.
@@ -222,7 +217,12 @@ func (s *Store) store(ctx context.Context, session *sessions.Session, in intent)
 	}
 	st.commit(session, res)
 	st.resend = st.resend || p.op == opInsert || p.op == opRenew // the browser does not have the cookie yet
-	_ = s.removeOld(ctx, nil, st, res.plan.options)
+	return s.finish(ctx, nil, st, res)
+}
+
+// finish does what follows a write. w is nil without HTTP.
+func (s *Store) finish(ctx context.Context, w http.ResponseWriter, st *state, res *result) error {
+	_ = s.removeOld(ctx, w, st, res.plan.options)
 	s.cleanUp(ctx, s.lifetimes.idle(res.plan.options.MaxAge))
 	if res.undecided != nil {
 		return fmt.Errorf("mongostore: renew session: %w", res.undecided)
@@ -370,8 +370,6 @@ func (s *Store) insert(ctx context.Context, p *plan) (*result, error) {
 		renewed, err := s.renewedSession(ctx, p.renewedTo, p.now)
 		if err == nil && p.next.sameOwner(&renewed) {
 			p = s.mergeRenewal(p, &renewed.record)
-			p.next.createdAt = renewed.createdAt
-			p.next.expiresAt = s.lifetimes.expiry(renewed.createdAt, p.now, p.options.MaxAge)
 		}
 	}
 	err := s.insertDocument(ctx, s.codec.document(&p.next))
@@ -397,7 +395,7 @@ func (s *Store) update(ctx context.Context, p *plan, theirs *found) (*result, er
 	if s.removals.pending(hash) {
 		return nil, ErrGone
 	}
-	q := p
+	current := p
 	for attempt := range maxAttempts {
 		var err error
 		if theirs == nil && (attempt > 0 || !p.base.alive(p.now)) {
@@ -408,24 +406,24 @@ func (s *Store) update(ctx context.Context, p *plan, theirs *found) (*result, er
 			theirs = &f
 		}
 		if err == nil && theirs != nil {
-			q, err = s.rebase(p, theirs)
+			current, err = s.rebase(p, theirs)
 			theirs = nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		if q.empty() {
-			return s.resultOf(q)
+		if current.empty() {
+			return s.resultOf(current)
 		}
-		matched, err := s.updateDocument(ctx, q.guards.filter(hash), s.codec.update(q))
+		matched, err := s.updateDocument(ctx, current.guards.filter(hash), s.codec.operators(current))
 		switch {
 		case err != nil && !mongoerr.RefusedWrite(err):
-			return nil, &doubtfulError{err, p, q}
+			return nil, &doubtfulError{err, p, current}
 		case err != nil:
 			return nil, err
 		case matched:
-			return s.resultOf(q)
-		case q.guards.none():
+			return s.resultOf(current)
+		case current.guards.none():
 			return nil, ErrGone
 		}
 	}
@@ -434,30 +432,30 @@ func (s *Store) update(ctx context.Context, p *plan, theirs *found) (*result, er
 
 // rebase returns the plan for a document that others have changed meanwhile.
 func (s *Store) rebase(p *plan, theirs *found) (*plan, error) {
-	q := *p
+	rebased := *p
 	if err := s.merger.conflict(p, &theirs.record); err != nil {
 		return nil, err
 	}
-	q.change, q.next.fields, q.merged = s.merger.rebase(p, &theirs.record)
+	rebased.change, rebased.next.fields, rebased.merged = s.merger.mergeChanged(p, &theirs.record)
 	if p.touch && !p.newAge {
-		q.base.maxAge, q.next.maxAge, q.guards.maxAge = theirs.maxAge, theirs.maxAge, theirs.maxAge
-		q.options.MaxAge = s.maxAgeOf(&theirs.meta)
-		q.next.expiresAt = s.lifetimes.expiry(theirs.createdAt, p.now, q.options.MaxAge)
-		if !q.next.expiresAt.After(p.now) {
+		rebased.base.maxAge, rebased.next.maxAge, rebased.guards.maxAge = theirs.maxAge, theirs.maxAge, theirs.maxAge
+		rebased.options.MaxAge = s.maxAgeOf(&theirs.meta)
+		rebased.next.expiresAt = s.lifetimes.expiry(theirs.createdAt, p.now, rebased.options.MaxAge)
+		if !rebased.next.expiresAt.After(p.now) {
 			return nil, ErrGone
 		}
 	}
 	if s.lateOwner(p) {
 		var err error
-		if q.next.owner, err = s.ownerOf(theirs.values, theirs.owner); err != nil {
+		if rebased.next.owner, err = s.ownerOf(theirs.values, theirs.owner); err != nil {
 			return nil, err
 		}
-		q.newOwner = !q.next.owner.Equal(theirs.owner)
+		rebased.newOwner = !rebased.next.owner.Equal(theirs.owner)
 	}
 	if p.guards.rev != 0 {
-		q.guards.rev = theirs.rev
+		rebased.guards.rev = theirs.rev
 	}
-	return &q, nil
+	return &rebased, nil
 }
 
 // joinMigrated applies the save to the session that a concurrent request has migrated from
@@ -472,24 +470,24 @@ func (s *Store) joinMigrated(ctx context.Context, p *plan, duplicate error) (*re
 	case !theirs.alive(p.now):
 		return nil, ErrGone
 	}
-	q := *p
-	q.op = opUpdate
-	q.base.meta = theirs.meta
-	q.next.createdAt, q.next.migratedUntil = theirs.createdAt, theirs.migratedUntil
+	joined := *p
+	joined.op = opUpdate
+	joined.base.meta = theirs.meta
+	joined.next.createdAt, joined.next.migratedUntil = theirs.createdAt, theirs.migratedUntil
 	// The rev is not updated: this session has not loaded the stored fields, and a renewal must
 	// not treat its own fields as complete.
 	if equalAge(p.base.maxAge, p.next.maxAge) {
-		q.next.maxAge = theirs.maxAge
+		joined.next.maxAge = theirs.maxAge
 	}
-	q.newAge = !equalAge(q.base.maxAge, q.next.maxAge)
+	joined.newAge = !equalAge(joined.base.maxAge, joined.next.maxAge)
 	if s.cfg.OwnerKey == "" {
-		q.next.owner = theirs.owner
+		joined.next.owner = theirs.owner
 	}
 	if s.cfg.Describe == nil {
-		q.next.details = theirs.details
+		joined.next.details = theirs.details
 	}
-	q.newOwner = !q.base.owner.Equal(q.next.owner)
-	q.correct = q.newAge
-	q.guards = guards{stored: true, rev: theirs.rev}
-	return s.update(ctx, &q, &theirs)
+	joined.newOwner = !joined.base.owner.Equal(joined.next.owner)
+	joined.correct = joined.newAge
+	joined.guards = guards{stored: true, rev: theirs.rev}
+	return s.update(ctx, &joined, &theirs)
 }

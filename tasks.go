@@ -28,20 +28,20 @@ func (t *tasks) start(ctx context.Context, work func(context.Context)) bool {
 		t.cancels = map[int]context.CancelFunc{}
 	}
 	t.last++
-	id := t.last
-	t.cancels[id] = cancel
+	n := t.last
+	t.cancels[n] = cancel
 	t.done.Go(func() {
-		defer t.finish(id)
+		defer t.finish(n)
 		work(ctx)
 	})
 	return true
 }
 
-func (t *tasks) finish(id int) {
+func (t *tasks) finish(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.cancels[id]()
-	delete(t.cancels, id)
+	t.cancels[n]()
+	delete(t.cancels, n)
 }
 
 // close cancels all work and waits until it has ended, as long as ctx allows. It reports whether
@@ -75,53 +75,53 @@ type removals struct {
 	running bool
 }
 
-func (q *removals) pending(hash string) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	_, ok := q.endings[hash]
+func (r *removals) pending(hash string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.endings[hash]
 	return ok
 }
 
 // add adds an ending, and reports whether the retries have to be started.
-func (q *removals) add(e ending) (start bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.endings == nil {
-		q.endings = map[string]ending{}
+func (r *removals) add(e ending) (start bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.endings == nil {
+		r.endings = map[string]ending{}
 	}
-	q.endings[e.hash] = e
-	start, q.running = !q.running, true
+	r.endings[e.hash] = e
+	start, r.running = !r.running, true
 	return start
 }
 
-func (q *removals) count() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.endings)
+func (r *removals) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.endings)
 }
 
 // next returns any ending. If there is none, the retries are over.
-func (q *removals) next() (e ending, ok bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, e := range q.endings {
+func (r *removals) next() (e ending, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.endings {
 		return e, true
 	}
-	q.running = false
+	r.running = false
 	return ending{}, false
 }
 
 // stop records that the retries ended with deletions pending.
-func (q *removals) stop() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.running = false
+func (r *removals) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running = false
 }
 
-func (q *removals) done(e ending) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.endings[e.hash] == e { // not one that was added since
-		delete(q.endings, e.hash)
+func (r *removals) done(e ending) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.endings[e.hash] == e { // not one that was added since
+		delete(r.endings, e.hash)
 	}
 }

@@ -139,7 +139,7 @@ func (w *watch) follow(ctx context.Context) error {
 		if err != nil {
 			return watchError(err)
 		}
-		answered, err := w.read(ctx, changes)
+		answered, err := w.receive(ctx, changes)
 		token = changes.ResumeToken()
 		if !answered || token == nil || ctx.Err() != nil || !mongo.IsTimeout(err) {
 			return err
@@ -157,18 +157,18 @@ func (s *Store) openChanges(ctx context.Context, after bson.Raw) (*mongo.ChangeS
 	}
 	// A client's read concern and registry may be unsuitable for a change stream.
 	coll := s.coll.Clone(options.Collection().SetReadConcern(readconcern.Majority()).SetRegistry(bson.NewRegistry()))
-	return coll.Watch(ctx, endings(), opts)
+	return coll.Watch(ctx, pipeline(), opts)
 }
 
 // await is how long the server delays a response when there is no event. A connection that is
 // silent for that time plus [Config.Timeout] is considered broken.
 func (s *Store) await() time.Duration { return min(s.cfg.Timeout, 10*time.Second) }
 
-// endings is the pipeline that selects the changes that end a session, with the fields that an
+// pipeline selects the changes that end a session, with the fields that an
 // [Event] needs. The _id is the resume token, and must be kept. The server decides whether it
 // reports an update as a replacement.
 // https://github.com/mongodb/specifications/blob/master/source/change-streams/change-streams.md
-func endings() []bson.D {
+func pipeline() []bson.D {
 	const updated, replaced = "updateDescription.updatedFields.", "fullDocument."
 	null := bson.D{{Key: "$type", Value: "null"}}
 	return []bson.D{
@@ -188,7 +188,7 @@ func endings() []bson.D {
 
 // read reports the events of a stream and closes it. It returns nil when the loop was left,
 // and whether the server responded on the stream after it was opened.
-func (w *watch) read(ctx context.Context, changes *mongo.ChangeStream) (answered bool, err error) {
+func (w *watch) receive(ctx context.Context, changes *mongo.ChangeStream) (answered bool, err error) {
 	s := w.store
 	var cursor int64
 	defer func() {
