@@ -110,8 +110,8 @@ type Config struct {
 	// [StatusCode] and the text of [http.StatusText].
 	OnError func(http.ResponseWriter, *http.Request, error)
 
-	// Cleanup is how expired sessions are deleted. The default is [CleanupTTLIndex]. No
-	// choice makes an expired session readable.
+	// Cleanup is how expired sessions are deleted. The default is [CleanupTTLIndex]. An expired
+	// session is never loaded, whatever Cleanup is.
 	Cleanup Cleanup
 
 	// SealKeys encrypt the values in the database with AES-256-GCM. They have 32 bytes each.

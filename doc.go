@@ -35,9 +35,9 @@
 // # Concurrent requests
 //
 // [Store.Save] writes only the keys that the request has changed. For an unchanged session it
-// writes nothing, unless the expiry has to move. Concurrent changes of different keys are all kept. If two requests change one key, the
-// later one wins, or fails: see [Config.OnConflict]. A session that has ended cannot be saved: Save
-// returns [ErrGone].
+// writes nothing, unless the expiry has to move. Concurrent changes of different keys are all
+// kept. If two requests change one key, the later one wins, or fails: see [Config.OnConflict]. A
+// session that has ended cannot be saved: Save returns [ErrGone].
 //
 // # Errors
 //

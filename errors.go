@@ -11,9 +11,10 @@ import (
 	"github.com/mongostore/mongostore/internal/mongoerr"
 )
 
-// The errors to test for with [errors.Is]. Most errors of the methods wrap one of them and its
+// Test for these errors with [errors.Is]. Most errors of the methods wrap one of them, and the
 // cause. Others wrap none of them, such as the error for a cookie that fails verification, or for
-// a value, an argument or a setting that cannot be used. [StatusCode] returns the HTTP status of each.
+// a value, an argument or a setting that cannot be used. [StatusCode] returns the HTTP status of
+// each.
 var (
 	// ErrGone is returned by [Store.Save], [Store.Renew], [Store.Persist] and [Store.Touch]
 	// if the session has ended since it was loaded: by a logout, a renewal, or its expiry.

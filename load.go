@@ -50,8 +50,8 @@ func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 //
 // If the cookie holds an ID that [Store.Renew] replaced in the last 30 seconds, New assumes that
 // the request was sent before the browser had the new cookie. It returns a new session and a nil
-// error. Renew can store that session, but Save returns [ErrGone], so the response does not replace
-// the new cookie.
+// error. Save returns [ErrGone] for that session, so the response cannot replace the new cookie.
+// Only Renew stores it.
 func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	if err := checkName(r, name); err != nil {
 		return s.refuse(name, err)

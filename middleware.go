@@ -36,7 +36,7 @@ import (
 // logs a warning.
 //
 //   - If that save fails, the response reports the error in place of what the handler wrote.
-//     The header is again what it was before the handler, except for Set-Cookie. The handler's
+//     The handler's changes of the header are undone, except those of Set-Cookie. The handler's
 //     calls of Write return the error.
 //   - If the handler changed nothing and only the expiry could not be moved, its response is
 //     sent. [ErrUnavailable] is logged as a warning.
@@ -50,12 +50,12 @@ import (
 //
 // Streaming. Informational responses, except for 101, are passed on without a save.
 // The [http.ResponseWriter] implements [http.Flusher] and [http.Hijacker] where the server's
-// does, and works with [http.ResponseController]. If the handler
-// hijacks the connection, the session is saved before that, and not again. Its cookie, if one is
-// set, is in the header of the ResponseWriter. A handler that writes
-// its own 101 response has to send that header, as in gorilla's upgrader.Upgrade(w, r, w.Header()).
+// does, and works with [http.ResponseController]. If the handler hijacks the connection, the
+// session is saved before that, and not again. If the save sets a cookie, it is in w.Header(). A
+// handler that writes its own 101 response has to send that header, as in gorilla's
+// upgrader.Upgrade(w, r, w.Header()).
 //
-// Middlewares of different names can be chained. Two of the same name save once.
+// Middlewares of different names can be chained. If two have the same name, the session is saved once.
 //
 // The save reads the session when the first byte is written or the handler returns. Other
 // goroutines must have stopped using the session by then. [http.TimeoutHandler] responds while

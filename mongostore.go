@@ -23,8 +23,8 @@ type Store struct {
 	// Codecs sign, and optionally encrypt, the ID in the cookie. New cookies are encoded by the
 	// first codec that can; cookies of all codecs are accepted. New and Open create them from
 	// the key pairs, without a limit on the cookie's age, because the document decides how long
-	// a session lives. If other codecs replace them, they receive the ID as a string. Codecs must
-	// not be changed while the store is in use.
+	// a session lives. Custom codecs receive the ID as a string. Codecs must not be changed while
+	// the store is in use.
 	Codecs []securecookie.Codec
 
 	// Options are the defaults of every new session; each gets a copy. nil means
@@ -194,9 +194,8 @@ func (s *Store) Ping(ctx context.Context) error {
 }
 
 // Close ends the store's background work, retries failed deletions once, and disconnects the
-// client if [Open] created it. It waits as long as ctx
-// allows. A second call returns nil. Call it after the last request. A store that is not
-// closed leaks only a client that Open created.
+// client if [Open] created it. It waits as long as ctx allows. A second call returns nil. Call it
+// after the last request. A store that is not closed leaks only a client that Open created.
 func (s *Store) Close(ctx context.Context) error {
 	first, err := s.tasks.close(ctx)
 	if first && s.client != nil {

@@ -127,8 +127,8 @@ func (s *shop) handle(f func(http.ResponseWriter, *http.Request) error) http.Han
 	})
 }
 
-// home shows the teas, and to users their session and their cart. It writes nothing to the
-// database; but a message that was shown is removed from the session, which the middleware saves.
+// home shows the teas, and to users their session and their cart. It adds nothing to
+// the session. It removes the messages that it shows, and the middleware saves that.
 func (s *shop) home(w http.ResponseWriter, r *http.Request) error {
 	session, _ := s.store.Get(r, sessionName)
 	if hasEnded(r, session) {
@@ -150,7 +150,7 @@ func (s *shop) home(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// flashesOf takes the messages for the user out of the session.
+// flashesOf removes the messages for the user from the session, and returns them.
 func flashesOf(session *sessions.Session) []string {
 	var texts []string
 	for _, flash := range session.Flashes() {
