@@ -246,7 +246,7 @@ func TestErrorsOfTheOldStoreHoldNoID(t *testing.T) {
 	}
 }
 
-// quotingStore is an old store whose errors quote a session, once it is away.
+// quotingStore is an old store whose errors quote a session when it is unavailable.
 type quotingStore struct {
 	sessions.Store
 	away atomic.Bool

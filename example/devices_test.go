@@ -301,7 +301,7 @@ func TestLoginOfAnotherUser(t *testing.T) {
 	site.wantSessions(t, 1)
 }
 
-// Nobody stays signed in for ever.
+// Nobody stays signed in forever.
 func TestLongestSession(t *testing.T) {
 	t.Parallel()
 	site := newSite(t, testURI)

@@ -937,7 +937,7 @@ func TestPrices(t *testing.T) {
 	}
 }
 
-// lockedBuffer takes a log from several goroutines.
+// lockedBuffer is a log that several goroutines write.
 type lockedBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

@@ -29,7 +29,7 @@ const (
 	maxOrders = 1000    // that are packed at a time
 )
 
-// order makes an order of the cart. It depends on what is in the cart, so it needs change.
+// order turns the cart into an order. It depends on what is in the cart, so it needs change.
 func (s *shop) order(w http.ResponseWriter, r *http.Request) error {
 	session, err := s.change(w, r, func(session *sessions.Session) {
 		last, ordered := mongostore.Value[Order](session, keyOrder)

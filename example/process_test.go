@@ -252,7 +252,7 @@ func TestInterruptedStart(t *testing.T) {
 	}
 }
 
-// listen takes a port.
+// listen reserves a port.
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")

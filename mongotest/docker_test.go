@@ -128,7 +128,7 @@ func daemon(t *testing.T) *dockertest.Pool {
 	return pool
 }
 
-// buildImage makes an image of a command of this module, called mongod in it.
+// buildImage builds an image of a command of this module, called mongod in it.
 func buildImage(t *testing.T, pool *dockertest.Pool, image, pkg, start string) {
 	t.Helper()
 	info, err := pool.Client.Version()

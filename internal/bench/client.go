@@ -27,7 +27,7 @@ func (t Traffic) sub(u Traffic) Traffic {
 	return t.add(u, -1)
 }
 
-// add gives t and n times u.
+// add returns t plus n times u.
 func (t Traffic) add(u Traffic, n int64) Traffic {
 	return Traffic{
 		Sent:     t.Sent + n*u.Sent,
@@ -59,7 +59,7 @@ func (m *Meter) command(name string, size int) {
 	}
 }
 
-// dialer makes connections; those of the drivers themselves would be counted too,
+// dialer opens connections; those of the drivers themselves would be counted too,
 // but the drivers keep still for [quiet].
 type dialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
@@ -109,7 +109,7 @@ type Env struct {
 	dir    string // where the embedded server has its files; empty for other servers
 }
 
-// connect makes a client of the driver's second version.
+// connect returns a client of the driver's second version.
 func (e *Env) connect() (*mongo.Client, error) {
 	opts := options.Client().ApplyURI(e.URI).SetHeartbeatInterval(quiet).SetServerMonitoringMode("poll")
 	if d := e.dial(); d != nil {
@@ -123,7 +123,7 @@ func (e *Env) connect() (*mongo.Client, error) {
 	return mongo.Connect(opts)
 }
 
-// connectV1 makes a client of the driver's first version.
+// connectV1 returns a client of the driver's first version.
 func (e *Env) connectV1(ctx context.Context) (*mongov1.Client, error) {
 	opts := optionsv1.Client().ApplyURI(e.URI).SetHeartbeatInterval(quiet).SetServerMonitoringMode("poll")
 	if d := e.dial(); d != nil {

@@ -322,7 +322,7 @@ const (
 	endComparison   = "<!-- end of comparison -->\n"
 )
 
-// shortComparison puts the short table between the markers of a page, if it has them.
+// shortComparison writes the short table between the markers of a page, if it has them.
 func shortComparison(page []byte) []byte {
 	before, rest, begins := strings.Cut(string(page), beginComparison)
 	_, after, ends := strings.Cut(rest, endComparison)
@@ -407,7 +407,7 @@ laziness-coders/mongostore. So a late save brings a session back after the logou
 stays. Unlike it, they return an outage as an error. Redis itself deletes expired sessions.
 `
 
-// answerTo gives a trial's answer.
+// answerTo returns a trial's answer.
 func answerTo(is bool) string {
 	if is {
 		return yes

@@ -75,7 +75,7 @@ var (
 	errKeys = errors.New("the session does not hold what was stored")
 )
 
-// request makes what every contender, the floor included, is called with.
+// request returns the request and response that each contender, the floor too, is called with.
 func (b *Browser) request() (*httptest.ResponseRecorder, *http.Request) {
 	r := httptest.NewRequest(http.MethodGet, "https://example.com/", nil)
 	if b.cookie != "" {
@@ -113,7 +113,7 @@ const (
 	FilesName  = "files"
 )
 
-// Open makes the contenders of the names.
+// Open returns the contenders of the names.
 func Open(ctx context.Context, env *Env, names ...string) (_ []*Contender, err error) {
 	var all []*Contender
 	defer func() {

@@ -10,7 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// open makes contenders on the test server, in a database of their own.
+// open returns contenders on the test server, in a database of their own.
 func open(t *testing.T, names ...string) (*Env, []*Contender) {
 	t.Helper()
 	env, _ := environment(t)

@@ -19,7 +19,7 @@ type Content struct {
 	id       int      // where the bytes of the document's _id begin
 }
 
-// NewContent takes values. It has the store make the document that the floor works on.
+// NewContent returns content with the values. The store creates the document that the floor works on.
 func NewContent(ctx context.Context, values map[string]any) (*Content, error) {
 	all, err := newContents(ctx, []map[string]any{values})
 	if err != nil {
@@ -56,7 +56,7 @@ func newContents(ctx context.Context, sessions []map[string]any) (_ []*Content, 
 // keyLength is the length of a SHA-256 in base64url.
 const keyLength = 43
 
-// document gives a document with these values and an _id of its own.
+// document returns a document with these values and an _id of its own.
 func (c *Content) document() (doc bson.Raw, key string) {
 	var id [32]byte
 	_, _ = rand.Read(id[:]) // never fails

@@ -18,11 +18,11 @@ import (
 // what is measured here must not depend on how many documents earlier measurements have
 // left. So the server gets the index that it should have.
 
-// EmbeddedNote tells the readers of figures about that.
+// EmbeddedNote describes that to the readers of the figures.
 const EmbeddedNote = "The embedded server, FerretDB 1.24 on SQLite, has an index on `_id` that its queries do not use. Without another one it " +
 	"reads\na collection from the beginning to find a session. For the measurement it was given an index that its queries use.\n"
 
-// indexEmbedded makes the indexes for all collections of the database, in its file in dir.
+// indexEmbedded creates the indexes for all collections of the database, in its file in dir.
 func indexEmbedded(ctx context.Context, dir, database string) (err error) {
 	location := url.URL{Scheme: "file", Path: filepath.Join(dir, database+".sqlite"), RawQuery: "_pragma=busy_timeout(10000)&mode=rw"}
 	db, err := sql.Open("sqlite", location.String())
@@ -54,7 +54,7 @@ func indexEmbedded(ctx context.Context, dir, database string) (err error) {
 	return nil
 }
 
-// prepare makes the contenders' collections, and what the server lacks for them.
+// prepare creates the contenders' collections, and what the server lacks for them.
 func (e *Env) prepare(ctx context.Context) (err error) {
 	if e.dir == "" {
 		return nil

@@ -89,7 +89,7 @@ func Compare(all []*Contender, c Case, content *Content, plan Plan) ([]Result, e
 	return results, nil
 }
 
-// sum makes the figures of the rounds.
+// sum returns the figures of the rounds.
 func (res *Result) sum(base []turn, perTurn int) {
 	res.Requests = len(res.rounds) * perTurn
 	column := func(f func(turn) float64) []float64 {
@@ -297,7 +297,7 @@ func median(values []float64) float64 {
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
-// interval gives the bounds between which the median of the whole lies that values are a
+// interval returns the bounds between which the median of the whole lies that values are a
 // sample of, with a confidence of 95 per cent. It assumes no distribution.
 func interval(values []float64) (low, high float64) {
 	n := float64(len(values))
@@ -308,7 +308,7 @@ func interval(values []float64) (low, high float64) {
 	return sorted[first], sorted[last]
 }
 
-// balanced gives orders of n contenders in which, taken together, each stands at each
+// balanced returns orders of n contenders in which, taken together, each stands at each
 // place and follows each other equally often (a Williams design): what one leaves
 // behind, for the server or the garbage collector, must not always hit the same next.
 func balanced(n int) [][]int {

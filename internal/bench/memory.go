@@ -48,7 +48,7 @@ func (m *memory) take() bson.Raw {
 	return doc
 }
 
-// DialContext makes a connection.
+// DialContext returns a connection.
 func (m *memory) DialContext(context.Context, string, string) (net.Conn, error) {
 	c := &memoryConn{memory: m}
 	c.filled.L = &c.mu
@@ -186,7 +186,7 @@ type memoryConn struct {
 
 var _ net.Conn = (*memoryConn)(nil)
 
-// Write takes one whole message, which is how the driver writes them.
+// Write accepts one whole message. The driver writes no parts.
 func (c *memoryConn) Write(message []byte) (int, error) {
 	const header = 16
 	id, code := message[4:8], binary.LittleEndian.Uint32(message[12:])

@@ -155,7 +155,7 @@ func (e *Env) updateAll(ctx context.Context, collection string, update bson.D) e
 	return errors.Join(err, client.Disconnect(ctx))
 }
 
-// weigh gives the mean size of documents, and that after compression in pages, as the
+// weigh returns the mean size of documents, and that after compression in pages, as the
 // storage engine does it.
 func weigh(docs []bson.Raw) (document, compressed float64) {
 	var page []byte
@@ -191,7 +191,7 @@ const (
 	most = 500  // sessions of a collection, at most, that get requests, in turns
 )
 
-// FillUp makes a collection of a thousand sessions and one of n, all of them
+// FillUp creates a collection of a thousand sessions and one of n, all of them
 // documents of the store's making, and compares requests to sessions that lie scattered
 // in them. Progress is told.
 func FillUp(ctx context.Context, env *Env, n int, plan Plan, tell func(string)) (*Fill, error) {

@@ -79,7 +79,7 @@ const (
 	orderedFill    = 0.90 // of those filled from one end, and of documents' pages
 )
 
-// Estimate gives the demand of a usage.
+// Estimate returns the demand of a usage.
 func Estimate(f Footprint, u Usage, c Capacity) Demand {
 	idEntry := (f.KeyBytes + entryOverhead) / randomFill
 	// A write that moves the expiry moves the entry to another place, so these pages are not

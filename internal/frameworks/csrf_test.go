@@ -27,7 +27,7 @@ func protect(next http.Handler) http.Handler { return withCSRF(next, csrfKey) }
 
 var tokenField = regexp.MustCompile(`<input type="hidden" name="gorilla.csrf.Token" value="([^"]+)">`)
 
-// token takes the token out of a form.
+// token returns the token in a form.
 func (b *browser) token(path string) string {
 	b.t.Helper()
 	found := tokenField.FindStringSubmatch(b.get(path).wants(200).body)

@@ -43,7 +43,7 @@ func TestPageShowsTheCode(t *testing.T) {
 		}
 		shown.WriteString(block[2])
 	}
-	// And the other way round: nothing is executed that a reader would look for in vain. The code
+	// And conversely: all code that is executed is on the page. The code
 	// of echo v4 differs by an asterisk.
 	for file, source := range sources {
 		if file != "echo4.go" && !strings.Contains(shown.String(), imports.FindString(source)+"\n") {

@@ -85,7 +85,7 @@ func TestDiffs(t *testing.T) {
 	t.Logf("%d packages", packages)
 }
 
-// wrapped makes a file of imports and statements.
+// wrapped returns a file of imports and statements.
 func wrapped(code string) string {
 	imports := regexp.MustCompile("(?m)^import .*\n").FindAllString(code, -1)
 	for _, line := range imports {

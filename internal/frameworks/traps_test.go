@@ -140,7 +140,7 @@ func ginSave(c *gin.Context, s ginsessions.Session) {
 	}
 }
 
-// Clear makes a session empty. It does not end it.
+// Clear empties a session. It does not end it.
 func TestGinClearIsNoLogout(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

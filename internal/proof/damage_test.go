@@ -130,7 +130,7 @@ func rawDocument(elements ...[]byte) []byte {
 	return frame(slices.Concat([]byte{0, 0, 0, 0}, slices.Concat(elements...), []byte{0}))
 }
 
-// frame gives a document the length and the last byte that the driver insists on.
+// frame sets a document's length and last byte, which the driver checks.
 func frame(doc []byte) []byte {
 	if len(doc) < 5 {
 		doc = append(doc, 0, 0, 0, 0, 0)[:5]
@@ -613,7 +613,7 @@ func testAEAD(t testing.TB) cipher.AEAD {
 	return aead
 }
 
-// tagOf takes {_type: T, _value: V} apart, in any order.
+// tagOf returns T and V of {_type: T, _value: V}, in any order.
 func tagOf(v bson.RawValue) (tag string, content bson.RawValue, ok bool) {
 	if v.Type != bson.TypeEmbeddedDocument {
 		return "", content, false
@@ -814,7 +814,7 @@ func (in *reading) dict(v bson.RawValue, kind reflect.Type, depth int) (any, boo
 	return dict.Interface(), ok
 }
 
-// fit gives a value as one of a type, where it is one.
+// fit returns the value converted to a type, if it has that type.
 func fit(v any, kind reflect.Type) (reflect.Value, bool) {
 	if v == nil {
 		return reflect.Zero(kind), kind.Kind() == reflect.Interface
@@ -1352,7 +1352,7 @@ func (p *part) drop(name string) {
 	p.kids = slices.DeleteFunc(p.kids, func(kid *part) bool { return kid.name == name })
 }
 
-// set gives a part another value.
+// set replaces the value of a part.
 func (p *part) set(t testing.TB, value any) {
 	t.Helper()
 	if value == nil {
@@ -1366,7 +1366,7 @@ func (p *part) set(t testing.TB, value any) {
 }
 
 // TestDamageIsNamed: the error tells what is wrong. It is the same from Fetch, and a logout
-// works all the same.
+// works nevertheless.
 func TestDamageIsNamed(t *testing.T) {
 	t.Parallel()
 	type row struct {

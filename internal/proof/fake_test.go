@@ -121,7 +121,7 @@ func sorted(doc bson.D) bson.D {
 	return out
 }
 
-// generator makes commands like those of a session store.
+// generator returns commands like those of a session store.
 type generator struct {
 	*rand.Rand
 	collection string

@@ -286,7 +286,7 @@ func mishaps(rnd *rand.Rand) func(string) fault {
 
 func (h *history) now() int64 { return int64(time.Since(h.began)) }
 
-// record takes an operation down.
+// record stores an operation.
 func (h *history) record(c *requester, in input, out output, call, ret int64) {
 	in.process = c.process.index
 	h.mu.Lock()
@@ -295,7 +295,7 @@ func (h *history) record(c *requester, in input, out output, call, ret int64) {
 	h.figures.outcomes[in.kind][out.result].Add(1)
 }
 
-// know gives the index of a session's ID, which the caller may have got to know just now.
+// know returns the index of a session's ID. It adds an ID that is new.
 func (h *history) know(id, cookie string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -308,7 +308,7 @@ func (h *history) know(id, cookie string) int {
 	return doc
 }
 
-// pick gives the latest ticket, as a browser would, or an older one.
+// pick returns the latest ticket, as a browser would, or an older one.
 func (h *history) pick(rnd *rand.Rand) ticket {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -352,7 +352,7 @@ func (c *requester) step() {
 	}
 }
 
-// begin takes a new session in hand.
+// begin starts with a new session.
 func (c *requester) begin() {
 	c.request, c.said = newRequest(c.t.Context(), "")
 	session, err := c.process.store.New(c.request, name)

@@ -168,13 +168,13 @@ func TestLeaks(t *testing.T) {
 // impatient is for stores that are to find out that nobody answers.
 var impatient = mongostore.Config{Timeout: time.Second}
 
-// open makes a store on the client.
+// open returns a store on the client.
 func (o *owner) open(cfg mongostore.Config) *mongostore.Store {
 	cfg.Client = o.client
 	return o.own(cfg)
 }
 
-// own makes a store that may have a client of its own.
+// own returns a store that may have a client of its own.
 func (o *owner) own(cfg mongostore.Config) *mongostore.Store {
 	o.t.Helper()
 	cfg.Database, cfg.Collection = o.coll.Database().Name(), o.coll.Name()
@@ -189,7 +189,7 @@ func (o *owner) own(cfg mongostore.Config) *mongostore.Store {
 	return store
 }
 
-// login makes a session, and returns it with the request that it is used in.
+// login creates a session, and returns it with the request that it is used in.
 func (o *owner) login(store *mongostore.Store) (*http.Request, *sessions.Session) {
 	o.t.Helper()
 	r, _ := newRequest(o.t.Context(), "")

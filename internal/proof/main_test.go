@@ -136,7 +136,7 @@ func eventually(t testing.TB, what string, condition func() bool) {
 	storetest.Eventually(t, what, condition)
 }
 
-// keyOf gives the _id of a session's document.
+// keyOf returns the _id of a session's document.
 func keyOf(id string) string {
 	return storetest.HashOf(id)
 }
@@ -149,7 +149,7 @@ type remarks struct {
 
 type remarksKey struct{}
 
-// newRequest makes a request with a session's cookie, or none.
+// newRequest returns a request with a session's cookie, or none.
 func newRequest(ctx context.Context, cookie string) (*http.Request, *remarks) {
 	said := &remarks{}
 	r := httptest.NewRequestWithContext(context.WithValue(ctx, remarksKey{}, said), http.MethodGet, "https://example.com/", nil)

@@ -398,7 +398,7 @@ func pick[T any](rt *rapid.T, from []T, what string) T {
 	return from[rapid.IntRange(0, len(from)-1).Draw(rt, what)]
 }
 
-// draw takes one of the requests under way.
+// draw returns one of the requests under way.
 func (m *model) draw(rt *rapid.T) *handling {
 	if len(m.handlings) == 0 {
 		rt.Skip("no request")
@@ -469,7 +469,7 @@ func (m *model) took(rt *rapid.T, q *handling) {
 	m.wantSession(rt, q, q.seen.values, q.given)
 }
 
-// hold puts a request among those under way, for later actions.
+// hold adds a request to those under way, for later actions.
 func (m *model) hold(q *handling) {
 	if m.handlings = append(m.handlings, q); len(m.handlings) > 4 {
 		m.handlings = m.handlings[1:]
@@ -799,7 +799,7 @@ func (m *model) save(rt *rapid.T, q *handling, how string) {
 	case errors.Is(err, mongostore.ErrGone) && q.err == nil:
 		q.err = mongostore.ErrGone
 	case q.err != nil && err != nil && q.renewed == nil:
-		m.drop(q) // it will say no other for ever
+		m.drop(q) // it will not get another one
 	}
 	if err != nil {
 		return
@@ -849,7 +849,7 @@ func (m *model) hesitate(q *handling) {
 	}
 }
 
-// receive gives the browser the only cookie that the response may have, beside those that an
+// receive stores in the browser the only cookie that the response may have, beside those that an
 // earlier logout has expired for another domain.
 func (m *model) receive(rt *rapid.T, q *handling) *http.Cookie {
 	cookies := q.receive()
@@ -865,7 +865,7 @@ func (m *model) receive(rt *rapid.T, q *handling) *http.Cookie {
 	return cookies[last]
 }
 
-// receive gives the browser the response's cookies.
+// receive stores the response's cookies in the browser.
 func (q *handling) receive() []*http.Cookie {
 	w := httptest.NewRecorder() // which takes its headers down but once
 	maps.Copy(w.Header(), q.w.Header())
@@ -882,7 +882,7 @@ func (m *model) newDocument(rt *rapid.T, id string) *modelDocument {
 	return doc
 }
 
-// bury makes a document the tombstone of a session that was renewed.
+// bury turns a document into the tombstone of a renewed session.
 func (m *model) bury(doc, movedTo *modelDocument) {
 	doc.content = content{own: none, createdAt: doc.createdAt, seenAt: m.began, expiresAt: m.began.Add(graveTime), movedTo: movedTo.n}
 }

@@ -197,12 +197,12 @@ func (s *soak) open() {
 	s.sites = append(s.sites, p)
 }
 
-// policyOf gives the policy of a collection's stores. Counters are for those that reject.
+// policyOf returns the policy of a collection's stores. Counters are for those that reject.
 func policyOf(coll int) mongostore.ConflictPolicy {
 	return []mongostore.ConflictPolicy{mongostore.ConflictMerge, mongostore.ConflictReject}[coll%2]
 }
 
-// fill puts the sessions into the database, as stores of this version would have.
+// fill inserts the sessions into the database, as stores of this version store them.
 func (s *soak) fill() {
 	s.dead = map[string]bool{}
 	now := time.Now()
@@ -240,7 +240,7 @@ func newID() string {
 	return base64.RawURLEncoding.EncodeToString(id)
 }
 
-// settle puts a new session into a slot.
+// settle stores a new session in a slot.
 func (s *soak) settle(at *slot, id, cookie string) {
 	sub := &subject{life: &life{id: id, cookie: cookie, coll: at.coll}}
 	at.mu.Lock()
@@ -533,7 +533,7 @@ func (q *visit) register() *register {
 	return reg
 }
 
-// replace puts a new session in the place of one that is gone.
+// replace stores a new session instead of one that has ended.
 func (q *visit) replace() {
 	q.subject.mu.Lock()
 	if !q.life.mayHaveEnded() {

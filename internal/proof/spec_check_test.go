@@ -61,7 +61,7 @@ func TestSpecification(t *testing.T) {
 		{"a conflict with nobody", false, false, []porcupine.Operation{
 			set(2, 3, values{3, no, no}, old, conflict),
 		}},
-		{"a refused change is there all the same", false, false, []porcupine.Operation{
+		{"a refused change is stored", false, false, []porcupine.Operation{
 			set(2, 4, values{3, no, no}, old, done), set(3, 5, values{4, 5, no}, old, conflict), sees(6, 7, values{3, 5, absent}),
 		}},
 		{"a load during a save sees either", true, true, []porcupine.Operation{

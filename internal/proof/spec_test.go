@@ -172,7 +172,7 @@ func (in *input) clashes(now values) bool {
 	return false
 }
 
-// over gives what is held after the write.
+// over returns what is stored after the write.
 func (in *input) over(held values) values {
 	for k, v := range in.write {
 		if v != untouched {

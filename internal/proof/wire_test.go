@@ -309,7 +309,7 @@ func withConcernError(reply []byte) []byte {
 	return replyTo(binary.LittleEndian.Uint32(reply[8:]), doc)
 }
 
-// replyTo makes the message that answers a request.
+// replyTo returns the reply to a request.
 func replyTo(request uint32, doc bson.D) []byte {
 	body, err := bson.Marshal(doc)
 	if err != nil {

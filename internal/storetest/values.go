@@ -23,7 +23,7 @@ func SealKey(t testing.TB) []byte {
 type BrokenStore struct{ sessions.Store }
 
 // ErrBroken is the error of a [BrokenStore].
-var ErrBroken = errors.New("database of the old store is away")
+var ErrBroken = errors.New("database of the old store is unavailable")
 
 // New returns a new session and [ErrBroken].
 func (s BrokenStore) New(*http.Request, string) (*sessions.Session, error) {

@@ -33,7 +33,7 @@ import (
 // own when it is part of another program.
 const ferretVersion = "v1.24.0"
 
-// newFerretDB makes an instance. One at a time: New writes to global state.
+// newFerretDB returns an instance. One at a time: New writes to global state.
 func newFerretDB(cfg *ferretdb.Config) (*ferretdb.FerretDB, error) {
 	newMutex.Lock()
 	defer newMutex.Unlock()
@@ -168,7 +168,7 @@ func (s *Server) removeTemp() error {
 	return nil
 }
 
-// sqliteURL makes the folder and names it the way FerretDB wants it.
+// sqliteURL creates the folder and returns its URL in the form that FerretDB expects.
 func sqliteURL(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

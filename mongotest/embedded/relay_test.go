@@ -172,7 +172,7 @@ func TestAwaitDoesNotHoldUp(t *testing.T) {
 	}
 }
 
-// await makes a capped collection of one document, and waits for another with a
+// await creates a capped collection of one document, and waits for another with a
 // getMore that takes up to an hour. The
 // channel returned gets the other's ID, or an error.
 func await(t *testing.T, server *embedded.Server, name string) (*mongo.Client, <-chan string) {

@@ -127,7 +127,7 @@ type held struct {
 	gate  chan fakemongo.Fate
 }
 
-// actor makes the requests of a chain, one after the other.
+// actor sends the requests of a chain, one after the other.
 type actor struct {
 	*bubble
 	number  int
@@ -214,7 +214,7 @@ func (b *bubble) problem(what string, of ...*visit) {
 	b.problems = append(b.problems, problem{what, strings.Join(names, ", ")})
 }
 
-// prepare makes server, stores and the session that the script begins with.
+// prepare creates the server, the stores and the session that the script begins with.
 func (b *bubble) prepare() {
 	b.server = &fakemongo.Server{ReplicaSet: b.script.replicaSet, Intercept: b.intercept}
 	b.moved = make(chan struct{}, 1)
@@ -655,7 +655,7 @@ func (b *bubble) settle() {
 	}
 }
 
-// run makes the actor's requests.
+// run sends the actor's requests.
 func (a *actor) run() {
 	defer func() {
 		a.mu.Lock()
@@ -712,7 +712,7 @@ func (b *bubble) idOf(store *mongostore.Store, cookies []*http.Cookie) (id strin
 	return "", old
 }
 
-// request makes a request as an application's handler would answer it.
+// request handles a request as an application's handler does.
 func (a *actor) request(v *visit) {
 	store := a.site.store
 	cookies := a.jar.Cookies(site)

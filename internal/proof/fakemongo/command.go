@@ -282,7 +282,7 @@ func (s *Server) matching(name string, filter bson.D) ([]bson.D, error) {
 	return docs, nil
 }
 
-// writeErrors makes the part of a reply that says what went wrong.
+// writeErrors returns the part of a reply that describes the failure.
 func writeErrors(reply bson.D, index int, err error) (bson.D, error) {
 	var e *commandError
 	if !errors.As(err, &e) {

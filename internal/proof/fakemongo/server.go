@@ -61,10 +61,10 @@ const (
 
 var errClosed = errors.New("the server is closed")
 
-// DialContext makes a connection to the server, whatever the address.
+// DialContext returns a connection to the server, whatever the address.
 func (s *Server) DialContext(context.Context, string, string) (net.Conn, error) { return s.dial("") }
 
-// Dialer makes connections whose commands say where they come from.
+// Dialer returns a dialer for connections whose commands name their origin.
 func (s *Server) Dialer(from string) Dialer { return Dialer{s, from} }
 
 // Dialer is a dialer for a driver.
@@ -73,7 +73,7 @@ type Dialer struct {
 	from   string
 }
 
-// DialContext makes a connection to the server, whatever the address.
+// DialContext returns a connection to the server, whatever the address.
 func (d Dialer) DialContext(context.Context, string, string) (net.Conn, error) {
 	return d.server.dial(d.from)
 }

@@ -196,7 +196,7 @@ func daemonHost(pool *dockertest.Pool) string {
 //
 // The member of the replica set calls itself by a name that means nothing
 // outside of the container, so the driver must not go by it: hence the direct
-// connection. Retryable writes and transactions work all the same, since the
+// connection. Retryable writes and transactions work nevertheless, since the
 // driver decides on them by what the server says it is.
 func containerURI(pool *dockertest.Pool, resource *dockertest.Resource) string {
 	host := cmp.Or(daemonHost(pool), "127.0.0.1")

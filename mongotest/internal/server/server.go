@@ -70,7 +70,7 @@ func StartEmbedded(ctx context.Context, cfg embedded.Config) (*Server, error) {
 	return s.whenReady(ctx, "embedded", answerTime)
 }
 
-// useRunning takes a server that somebody else started, and will stop.
+// useRunning uses a server that somebody else has started, and will stop.
 func useRunning(ctx context.Context, uri string) (*Server, error) {
 	// The driver's error is left out: it may quote a part of the password.
 	if options.Client().ApplyURI(uri).Validate() != nil {
