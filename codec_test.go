@@ -987,6 +987,7 @@ func namedTypes() []mongostore.Type {
 		mongostore.TypeOf[priceList]("prices"),
 		mongostore.TypeOf[pair[person]]("pair of persons"),
 		mongostore.TypeOf[pair[int]]("pair of ints"),
+		mongostore.TypeOf[pair[any]]("pair of anything"),
 		mongostore.TypeOf[*pointed]("pointed"),
 		mongostore.TypeOf[userName]("user name"),
 	}
@@ -1045,8 +1046,27 @@ func typedSamples() []typedSample {
 		{"named map", prices, prices, "prices", bson.TypeEmbeddedDocument, func(v any) { v.(priceList)["7"] = 8 }},
 		{"generic", pair[person]{newPerson(), newPerson()}, pair[person]{storedPerson(), storedPerson()}, "pair of persons", bson.TypeEmbeddedDocument, func(v any) { v.(pair[person]).Right.Tags["7"] = "y" }},
 		{"another generic", pair[int]{1, math.MaxInt64}, pair[int]{1, math.MaxInt64}, "pair of ints", bson.TypeEmbeddedDocument, nil},
+		{"maps in interfaces", pair[any]{mapOf(9), []any{mapOf(3), nil, map[int]any{2: mapOf(2), 1: bson.M{"b": 1, "a": 2}}}}, pair[any]{
+			sortedMap(9), bson.A{sortedMap(3), nil, bson.D{{Key: "1", Value: bson.D{{Key: "a", Value: int32(2)}, {Key: "b", Value: int32(1)}}}, {Key: "2", Value: sortedMap(2)}}},
+		}, "pair of anything", bson.TypeEmbeddedDocument, func(v any) { v.(pair[any]).Right.(bson.A)[0].(bson.D)[1].Value = "y" }},
 		{"named string", userName("ada"), userName("ada"), "user name", bson.TypeString, nil},
 	}
+}
+
+// mapOf returns a map of so many keys, and sortedMap what becomes of it in a field of type any.
+func mapOf(n int) map[string]any {
+	m := map[string]any{}
+	for i := range n {
+		m[strconv.Itoa(i)] = i
+	}
+	return m
+}
+
+func sortedMap(n int) (d bson.D) {
+	for i := range n {
+		d = append(d, bson.E{Key: strconv.Itoa(i), Value: int32(i)})
+	}
+	return d
 }
 
 // TestNamedTypes: values of Config.Types are documents, alone and within lists and maps. Only a
@@ -1066,6 +1086,14 @@ func TestNamedTypes(t *testing.T) {
 			})
 			document := f.Document()
 			f.Log.Reset()
+			again := b.Load() // with the values of Go that are stored, so in a map's random order
+			for _, row := range typedSamples() {
+				again.Values[row.name] = row.value
+			}
+			for range 5 {
+				b.MustSave(again)
+			}
+			f.WantCommands("find")
 			for range 5 {
 				s := b.Load()
 				for _, row := range typedSamples() {
@@ -1144,6 +1172,8 @@ func TestNamedTypesAreChecked(t *testing.T) {
 		"native type":          {mongostore.TypeOf[string]("a")},
 		"interface":            {mongostore.TypeOf[any]("a")},
 		"zero Type":            {{}},
+		"no exported field":    {mongostore.TypeOf[struct{ n int }]("a")},
+		"embedded, unexported": {mongostore.TypeOf[struct{ pointed }]("a")},
 	} {
 		cfg := f.Cfg
 		cfg.Types = types
@@ -1314,7 +1344,7 @@ func TestOwnerOfANamedType(t *testing.T) {
 // TestNamedTypesThatCannotBeStored: nothing is written, and the error holds no value.
 func TestNamedTypesThatCannotBeStored(t *testing.T) {
 	t.Parallel()
-	f := storetest.Setup(t, withTypes(append(namedTypes(), mongostore.TypeOf[pair[any]]("any"))...))
+	f := storetest.Setup(t, withTypes(namedTypes()...))
 	b := f.Browser().Login()
 	before := f.Document()
 	loop := &person{Name: "confidential"}

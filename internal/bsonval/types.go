@@ -30,10 +30,11 @@ type Type struct {
 // Fields may be added to T, and removed later: unknown fields are ignored, and missing ones are
 // zero. Beware of what the bson package loses:
 //   - A time.Time comes back in UTC, in whole milliseconds.
-//   - Unexported fields are not stored.
-//   - A field of an interface type comes back as the bson package's default: a document as a
-//     bson.D, in whose order a map counts as changed; an array as a bson.A; an int as an
-//     int32 or int64; a time as a bson.DateTime; bytes as a bson.Binary.
+//   - Unexported fields are not stored, nor are embedded structs of an unexported type.
+//   - A field of an interface type comes back as the bson package's default: a map or struct as a
+//     bson.D, an array as a bson.A, an int as an int32 or int64, a time as a bson.DateTime, bytes
+//     as a bson.Binary. A field of an interface type that has methods cannot be decoded, so a value
+//     with one is not stored.
 //   - A field with omitempty does not distinguish empty from nil.
 //
 // The names of fields, and the keys of maps in T, are stored as they are. MongoDB before 5.0
@@ -142,7 +143,7 @@ func (r *registered) marshal(v any) (kind bson.Type, data []byte, err error) {
 		return 0, nil, err
 	}
 	defer r.recoverAs(&err)
-	if kind, data, err = bson.MarshalValue(p.Interface()); err != nil {
+	if kind, data, err = marshalSorted(p.Interface()); err != nil {
 		// The error of a method may contain a value.
 		if name, ok := strings.CutPrefix(err.Error(), "no encoder found for "); ok {
 			return 0, nil, fmt.Errorf("type %s: BSON has no encoding for %s", r.base, name)
@@ -150,6 +151,54 @@ func (r *registered) marshal(v any) (kind bson.Type, data []byte, err error) {
 		return 0, nil, fmt.Errorf("type %s cannot be encoded as BSON", r.base)
 	}
 	return kind, data, nil
+}
+
+// marshalSorted is bson.MarshalValue, but the keys of maps are sorted. Go's order of a map is random. A
+// map in a field of an interface type is decoded as a bson.D, which would then differ each time.
+func marshalSorted(v any) (bson.Type, []byte, error) {
+	var buf bytes.Buffer
+	enc := bson.NewEncoder(bson.NewDocumentWriter(&buf))
+	enc.SetRegistry(sortingRegistry)
+	if err := enc.Encode(bson.D{{Value: v}}); err != nil {
+		return 0, nil, err
+	}
+	content, err := bson.Raw(buf.Bytes()).LookupErr("")
+	return content.Type, content.Value, err
+}
+
+var (
+	sortingRegistry = newSortingRegistry()
+	unsortedMaps, _ = bson.NewRegistry().LookupEncoder(reflect.TypeFor[map[string]any]())
+)
+
+func newSortingRegistry() *bson.Registry {
+	r := bson.NewRegistry()
+	r.RegisterKindEncoder(reflect.Map, bson.ValueEncoderFunc(encodeSorted))
+	return r
+}
+
+func encodeSorted(ec bson.EncodeContext, vw bson.ValueWriter, v reflect.Value) error {
+	if v.IsNil() {
+		return unsortedMaps.EncodeValue(ec, vw, v)
+	}
+	var buf bytes.Buffer
+	if err := unsortedMaps.EncodeValue(ec, bson.NewDocumentWriter(&buf), v); err != nil {
+		return err
+	}
+	elements, err := bson.Raw(buf.Bytes()).Elements()
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(elements, func(a, b bson.RawElement) int { return strings.Compare(a.Key(), b.Key()) })
+	b := NewBuilder(buf.Len())
+	for _, e := range elements {
+		b.Value(e.Key(), Value{e.Value().Type, e.Value().Value})
+	}
+	raw, err := ec.LookupEncoder(reflect.TypeFor[bson.Raw]())
+	if err != nil {
+		return err
+	}
+	return raw.EncodeValue(ec, vw, reflect.ValueOf(b.Document()))
 }
 
 // marshalsItself reports whether the bson package leaves the encoding of type t to its methods.
@@ -164,7 +213,7 @@ func marshalsItself(t reflect.Type) bool {
 
 // omitted reports whether the bson package leaves out a field.
 func omitted(field reflect.StructField) bool {
-	return !field.IsExported() && !field.Anonymous || field.Tag.Get("bson") == "-"
+	return !field.IsExported() || field.Tag.Get("bson") == "-"
 }
 
 func (r *registered) decode(content Value) (v any, err error) {

@@ -474,6 +474,7 @@ func TestNewCodec(t *testing.T) {
 		"named pointer":         {bsonval.TypeOf[userPointer]("user")},
 		"type and named one":    {bsonval.TypeOf[user]("user"), bsonval.TypeOf[userPointer]("person")},
 		"no exported field":     {bsonval.TypeOf[big.Int]("number")},
+		"embedded, unexported":  {bsonval.TypeOf[struct{ hidden }]("hidden")},
 		"named time":            {bsonval.TypeOf[stamp]("stamp")},
 		"list of named times":   {bsonval.TypeOf[[]*stamp]("stamps")},
 		"map of named times":    {bsonval.TypeOf[map[string]stamp]("stamps")},
@@ -494,7 +495,7 @@ func TestNewCodec(t *testing.T) {
 		"fields left out empty": {bsonval.TypeOf[struct {
 			A string `bson:",omitempty"`
 		}]("text")},
-		"embedded":           {bsonval.TypeOf[struct{ hidden }]("hidden")},
+		"embedded":           {bsonval.TypeOf[struct{ Shown }]("shown")},
 		"recursive list":     {bsonval.TypeOf[forest]("forest")},
 		"mutually recursive": {bsonval.TypeOf[bush]("bush")},
 	} {
@@ -508,6 +509,7 @@ type (
 	userPointer *user
 	stamp       time.Time
 	hidden      struct{ Text string }
+	Shown       struct{ Text string }
 	forest      []forest
 	bush        []hedge
 	hedge       map[string]bush
