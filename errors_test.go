@@ -261,6 +261,10 @@ func TestNothingConfidentialIsTold(t *testing.T) {
 			quotes(w, 13, "update")
 			serve(func(*sessions.Session) {}) // a touch
 			serve(change)
+			serve(func(session *sessions.Session) { // and ignores the error
+				change(session)
+				w.hears(w.f.Store.Save(w.b.Request(), httptest.NewRecorder(), session))
+			})
 			w.f.Wire.Heal()
 			late := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				session, err := w.f.Store.Get(r, storetest.Name)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
@@ -42,15 +43,19 @@ import (
 //     sent. [ErrUnavailable] is logged as a warning.
 //   - If the last Save or Renew that the handler called failed, nothing is saved. The handler
 //     has the error, and its response is sent. This keeps a login that failed in Renew from being
-//     saved under the old ID. A negative Options.MaxAge still ends the session.
-//   - If the handler ended the session, by Save or [Store.Remove], nothing is saved.
+//     saved under the old ID. But a change after a failed Save is saved, and a negative
+//     Options.MaxAge ends the session. If the response is a success although an error of 413 or
+//     above was returned, the handler seems to have ignored it: the store logs a warning.
+//   - If the handler ended the session, by Save or [Store.Remove], nothing is saved, and nothing
+//     that it changes afterwards.
 //   - If the handler panics, nothing is saved and the panic is passed on. A middleware that
 //     recovers belongs outside of this one.
-//   - Where the save sets a cookie, the response gets Cache-Control: no-cache="Set-Cookie".
+//   - A response with the session's cookie gets Cache-Control: no-cache="Set-Cookie".
 //
 // Streaming. Informational responses, except for 101, are passed on without a save.
 // The [http.ResponseWriter] implements [http.Flusher] and [http.Hijacker] where the server's
-// does, and works with [http.ResponseController]. If the handler hijacks the connection, the
+// does, also [http.Pusher] and CloseNotify, and works with [http.ResponseController]. It is not the
+// server's own, which [http.MaxBytesReader] needs to close a connection. If the handler hijacks the connection, the
 // session is saved before that, and not again. If the save sets a cookie, it is in w.Header(). A
 // handler that writes its own 101 response has to send that header, as in gorilla's
 // upgrader.Upgrade(w, r, w.Header()).
@@ -72,6 +77,10 @@ func (s *Store) Middleware(name string) func(http.Handler) http.Handler {
 			original := maps.Clone(w.Header())
 			response := firstbyte.New(w, func() error {
 				err := s.saveOnce(w, r, session)
+				if err == nil && setsCookie(w.Header(), name) {
+					// The handler may have sent headers that let shared caches store the response.
+					w.Header().Add("Cache-Control", `no-cache="Set-Cookie"`)
+				}
 				if err != nil {
 					restoreHeader(w.Header(), original)
 					s.respondError(w, r, err)
@@ -82,8 +91,8 @@ func (s *Store) Middleware(name string) func(http.Handler) http.Handler {
 			})
 			next.ServeHTTP(response.ForHandler(), r)
 			begun := response.Started()
-			if err := response.Start(); err == nil && begun { // on an error, the response was replaced
-				s.warnOfLostChange(r, session)
+			if err := response.Start(); err == nil { // otherwise the response was replaced
+				s.warnOfLoss(r, session, begun, response.Status())
 			}
 		})
 	}
@@ -137,14 +146,8 @@ func (s *Store) saveOnce(w http.ResponseWriter, r *http.Request, session *sessio
 	if s.isSettled(session) {
 		return nil
 	}
-	cookies := slices.Clone(w.Header()["Set-Cookie"])
-	err := s.Save(r, w, session)
-	switch {
+	switch err := s.Save(r, w, session); {
 	case err == nil:
-		if !slices.Equal(cookies, w.Header()["Set-Cookie"]) {
-			// The handler may have sent headers that let shared caches store the response.
-			w.Header().Add("Cache-Control", `no-cache="Set-Cookie"`)
-		}
 		return nil
 	case s.isChanged(session):
 		return err
@@ -160,17 +163,38 @@ func (s *Store) saveOnce(w http.ResponseWriter, r *http.Request, session *sessio
 	}
 }
 
-// warnOfLostChange logs that the handler has changed the session after it was saved.
-func (s *Store) warnOfLostChange(r *http.Request, session *sessions.Session) {
-	if !s.isSettled(session) && s.isChanged(session) {
+// setsCookie reports whether the header has a cookie of the name.
+func setsCookie(header http.Header, name string) bool {
+	return slices.ContainsFunc(header["Set-Cookie"], func(line string) bool { return strings.HasPrefix(line, name+"=") })
+}
+
+// warnOfLoss logs that the response claims more than what is stored: the handler has changed the
+// session after it was saved, or ignored that its own save failed.
+func (s *Store) warnOfLoss(r *http.Request, session *sessions.Session, begun bool, status int) {
+	switch err := s.ignoredError(session); {
+	case begun && !s.isSettled(session) && s.isChanged(session):
 		s.logger().WarnContext(r.Context(), "mongostore: session changed after the response had begun, the change is not saved",
 			"collection", s.coll.Name())
+	case err != nil && status < http.StatusBadRequest && StatusCode(err) >= http.StatusRequestEntityTooLarge && r.Context().Err() == nil:
+		s.logger().WarnContext(r.Context(), "mongostore: session not saved, and the handler responded as if it was",
+			"error", err, "status", status, "collection", s.coll.Name())
 	}
 }
 
+// ignoredError returns the error of the last Save or Renew that the handler called, if that failed.
+func (s *Store) ignoredError(session *sessions.Session) error {
+	st := s.states.of(session)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.failure == nil {
+		return nil
+	}
+	return st.failure.err
+}
+
 // isSettled reports whether there is nothing to save: the session is new and empty, the application
-// has ended it, or the application has the error of a failed last Save or Renew. A logout after
-// such a failure is still carried out.
+// has ended it, or the application has the error of a failed last Renew, or of a failed last Save
+// without a change since. A logout after such a failure is still carried out.
 func (s *Store) isSettled(session *sessions.Session) bool {
 	if session.IsNew && session.ID == "" && len(session.Values) == 0 && (session.Options == nil || session.Options.MaxAge >= 0) {
 		return true
@@ -178,7 +202,18 @@ func (s *Store) isSettled(session *sessions.Session) bool {
 	st := s.states.of(session)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.ended || st.failed && s.optionsOf(session, st).MaxAge >= 0
+	switch {
+	case st.ended:
+		return true
+	case st.failure == nil || s.optionsOf(session, st).MaxAge < 0:
+		return false
+	case st.failure.renewal || st.err != nil:
+		return true
+	}
+	fields, err := s.fieldsOf(session, st)
+	return err != nil || st.failure.invalid == nil && slices.EqualFunc(fields, st.failure.fields, func(a, b field) bool {
+		return a.name == b.name && s.codec.Same(a.value, b.value)
+	})
 }
 
 // isChanged reports whether the session differs from its document in more than the expiry.

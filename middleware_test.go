@@ -769,6 +769,95 @@ func TestMiddlewareLeavesFailedSavesToTheHandler(t *testing.T) {
 	}
 }
 
+// TestMiddlewareSavesAChangeAfterAFailedSave: the handler repairs what could not be stored.
+func TestMiddlewareSavesAChangeAfterAFailedSave(t *testing.T) {
+	t.Parallel()
+	for name, repair := range map[string]func(*sessions.Session){
+		"another value":   func(s *sessions.Session) { s.Values["n"] = "short" },
+		"another key":     func(s *sessions.Session) { delete(s.Values, "big"); s.Values["n"] = "short" },
+		"a smaller value": func(s *sessions.Session) { s.Values["big"] = "" },
+		"the value again": func(s *sessions.Session) { s.Values["big"] = s.Values["big"] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t, func(cfg *mongostore.Config) { cfg.MaxSize = 100 })
+			refusedByServer := name == "another value"
+			s := serve(f, func(w http.ResponseWriter, r *http.Request) {
+				session := loaded(f, r)
+				if session.Values["n"] = "first"; !refusedByServer {
+					session.Values["big"] = strings.Repeat("x", 200)
+				}
+				if err := session.Save(r, w); err == nil {
+					t.Error("the save succeeded")
+				}
+				repair(session)
+				fmt.Fprint(w, "stored")
+			})
+			s.visitor.Login()
+			if refusedByServer {
+				f.Wire.On("update", storetest.Rule{Kind: storetest.Answer, Once: true, Reply: storetest.Refusal(13, "Unauthorized")})
+			}
+			s.get().wants(http.StatusOK, "stored", 0)
+			value, err := f.Document().LookupErr("values", "n")
+			switch {
+			case name == "the value again":
+				if err == nil {
+					t.Errorf("%s is stored", value)
+				}
+				if warning := "session not saved, and the handler responded as if it was"; !strings.Contains(f.Text.String(), warning) {
+					t.Errorf("the log has %q", f.Text)
+				}
+			case err != nil:
+				t.Error(err)
+			case name != "a smaller value" && value.StringValue() != "short":
+				t.Errorf("%s is stored", value)
+			}
+		})
+	}
+}
+
+// TestMiddlewareWarnsOfIgnoredErrors: a response that is no error although the handler's own Save has
+// returned one.
+func TestMiddlewareWarnsOfIgnoredErrors(t *testing.T) {
+	t.Parallel()
+	const warning = "session not saved, and the handler responded as if it was"
+	for name, row := range map[string]struct {
+		code   int // of the server's refusal; 0 for a session that has ended
+		status int
+		warned bool
+	}{
+		"success":             {13, http.StatusOK, true},
+		"redirect":            {13, http.StatusSeeOther, true},
+		"error":               {13, http.StatusServiceUnavailable, false},
+		"redirect to a login": {0, http.StatusSeeOther, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t)
+			var s *site
+			s = serve(f, func(w http.ResponseWriter, r *http.Request) {
+				session := loaded(f, r)
+				if row.code == 0 {
+					s.visitor.Clone().Logout()
+				}
+				session.Values["n"] = 1
+				if err := session.Save(r, w); err == nil {
+					t.Error("the save succeeded")
+				}
+				w.WriteHeader(row.status)
+			})
+			s.visitor.Login()
+			if row.code != 0 {
+				f.Wire.On("update", storetest.Rule{Kind: storetest.Answer, Once: true, Reply: storetest.Refusal(row.code, "Unauthorized")})
+			}
+			s.get().wants(row.status, "", 0)
+			if warned := strings.Contains(f.Text.String(), warning); warned != row.warned {
+				t.Errorf("the log has %q", f.Text)
+			}
+		})
+	}
+}
+
 // A handler that gives up after a failed Save can end the session as any other can.
 func TestMiddlewareEndsSessionsAfterAFailedSave(t *testing.T) {
 	t.Parallel()
@@ -917,6 +1006,62 @@ func TestMiddlewareWithTimeoutHandler(t *testing.T) {
 					f.WantDocuments(1)
 				}
 			})
+		}
+	}
+}
+
+// TestMiddlewareSavesAfterAFlushThatDidNothing: http.TimeoutHandler's writer cannot flush.
+func TestMiddlewareSavesAfterAFlushThatDidNothing(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	s := serveAll(f, http.TimeoutHandler(f.Store.Middleware(storetest.Name)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := http.NewResponseController(w).Flush(); !errors.Is(err, http.ErrNotSupported) {
+			t.Errorf("Flush: %v", err)
+		}
+		loaded(f, r).Values["n"] = 1
+		fmt.Fprint(w, "stored")
+	})), time.Minute, "late"))
+	s.get().wants(http.StatusOK, "stored", 1)
+	f.WantDocuments(1)
+}
+
+// TestMiddlewareDiscardsTheHeaderAfterAFailedSave: http.TimeoutHandler sends the header when the handler
+// has returned.
+func TestMiddlewareDiscardsTheHeaderAfterAFailedSave(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	s := serveAll(f, http.TimeoutHandler(f.Store.Middleware(storetest.Name)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		loaded(f, r).Values["n"] = make(chan int) // cannot be stored
+		_, _ = w.Write(nil)
+		http.SetCookie(w, &http.Cookie{Name: "late", Value: "1"})
+		http.Redirect(w, r, "/stored", http.StatusSeeOther)
+	})), time.Minute, "late"))
+	p := s.get().wants(http.StatusInternalServerError, "Internal Server Error\n", 0)
+	if p.header.Get("Location") != "" || p.header.Get("Set-Cookie") != "" {
+		t.Errorf("the header of an error: %v", p.header)
+	}
+}
+
+// TestMiddlewareKeepsCookiesOutOfSharedCaches, whoever has set the session's cookie.
+func TestMiddlewareKeepsCookiesOutOfSharedCaches(t *testing.T) {
+	t.Parallel()
+	for _, own := range []bool{false, true} {
+		f := storetest.Setup(t)
+		s := serve(f, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "public, max-age=600")
+			http.SetCookie(w, &http.Cookie{Name: "sessions", Value: "x"}) // of another name
+			session := loaded(f, r)
+			if session.Values["n"] = 1; !own {
+				return
+			}
+			if err := session.Save(r, w); err != nil {
+				t.Error(err)
+			}
+		})
+		for _, want := range [][]string{{"public, max-age=600", `no-cache="Set-Cookie"`}, {"public, max-age=600"}} {
+			if got := s.get().header["Cache-Control"]; !slices.Equal(got, want) {
+				t.Errorf("saved by the handler: %t: Cache-Control %q, want %q", own, got, want)
+			}
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (i Info) Is(session *sessions.Session) bool {
 }
 
 // Key returns the [Info].Key and [Event].Key of a session that this store has loaded or saved.
-// It fails for a session that is not stored.
+// It fails for a session that was never stored, and works for one that has ended.
 func (s *Store) Key(session *sessions.Session) (string, error) {
 	key, err := s.keyOf(session)
 	if err != nil {

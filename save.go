@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gorilla/sessions"
@@ -117,7 +118,12 @@ func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *session
 	details := s.describe(r, session, st, in)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	defer func() { st.failed = err != nil }()
+	defer func() {
+		if st.failure = nil; err != nil {
+			st.failure = &failure{err: err, renewal: in == intentRenew}
+			st.failure.fields, st.failure.invalid = s.fieldsOf(session, st)
+		}
+	}()
 
 	ctx := r.Context()
 	if o := s.optionsOf(session, st); o.MaxAge < 0 {
@@ -228,6 +234,12 @@ func (s *Store) finish(ctx context.Context, w http.ResponseWriter, st *state, re
 		return fmt.Errorf("mongostore: renew session: %w", res.undecided)
 	}
 	return nil
+}
+
+// fieldsOf returns the fields that a save of the session would store, sorted by name.
+func (s *Store) fieldsOf(session *sessions.Session, st *state) ([]field, error) {
+	_, fields, err := s.codec.diff(&st.record, session.Values, st.doubts, s.cfg.MaxSize)
+	return slices.SortedFunc(slices.Values(fields), byName), err
 }
 
 // failed records an error's effect on later saves, and returns the error wrapped.

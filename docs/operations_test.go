@@ -541,6 +541,14 @@ func TestWarningsAreSeen(t *testing.T) {
 				session.Values["n"] = 1
 			})).ServeHTTP(httptest.NewRecorder(), b.Request())
 		},
+		"mongostore: session not saved, and the handler responded as if it was": func(_ *testing.T, f *storetest.Fixture, b *storetest.Browser) {
+			refuse(f, "update", 13)
+			f.Store.Middleware(storetest.Name)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				session, _ := f.Store.Get(r, storetest.Name)
+				session.Values["n"] = 1
+				_ = session.Save(r, w)
+			})).ServeHTTP(httptest.NewRecorder(), b.Request())
+		},
 		"mongostore: damaged session left out of a list": func(t *testing.T, f *storetest.Fixture, _ *storetest.Browser) {
 			f.Edit(setField("createdAt", "once"))
 			storetest.SessionsOf(t, f.Store, "ada")

@@ -154,3 +154,81 @@ func TestHandlersSeeTheMethodsThatTheWriterHas(t *testing.T) {
 		})
 	}
 }
+
+func TestAFlushThatIsNotSupportedBeginsNothing(t *testing.T) {
+	t.Parallel()
+	w := firstbyte.New(plain{httptest.NewRecorder()}, func() error { return errBegin })
+	if err := http.NewResponseController(w.ForHandler()).Flush(); !errors.Is(err, http.ErrNotSupported) || w.Started() {
+		t.Errorf("started %t, %v", w.Started(), err)
+	}
+}
+
+func TestTheHeaderOfADiscardedResponseIsNotSent(t *testing.T) {
+	t.Parallel()
+	rec := httptest.NewRecorder()
+	w := firstbyte.New(rec, func() error { return errBegin })
+	w.Header().Set("X-Before", "yes")
+	w.WriteHeader(http.StatusTeapot)
+	w.Header().Set("X-After", "yes")
+	w.Header().Set("X-Before", "no")
+	if rec.Header().Get("X-Before") != "yes" || rec.Header().Get("X-After") != "" || w.Header().Get("X-After") != "yes" {
+		t.Errorf("sent %v; the handler sees %v", rec.Header(), w.Header())
+	}
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	for want, respond := range map[int]func(http.ResponseWriter){
+		http.StatusOK:     func(w http.ResponseWriter) { _, _ = w.Write(nil); w.WriteHeader(http.StatusTeapot) },
+		http.StatusTeapot: func(w http.ResponseWriter) { w.WriteHeader(http.StatusTeapot); w.WriteHeader(http.StatusOK) },
+		http.StatusFound:  func(w http.ResponseWriter) { w.WriteHeader(http.StatusEarlyHints); w.WriteHeader(http.StatusFound) },
+	} {
+		w := firstbyte.New(&responses{ResponseWriter: httptest.NewRecorder()}, func() error { return nil })
+		respond(w)
+		if w.Status() != want {
+			t.Errorf("status %d, want %d", w.Status(), want)
+		}
+	}
+}
+
+// served has the methods of net/http's writers.
+type served struct {
+	plain
+	pushed []string
+	closed chan bool
+}
+
+func (s *served) Push(target string, _ *http.PushOptions) error {
+	s.pushed = append(s.pushed, target)
+	return nil
+}
+
+func (s *served) CloseNotify() <-chan bool { return s.closed }
+
+func TestPushAndCloseNotify(t *testing.T) {
+	t.Parallel()
+	s := &served{plain: plain{httptest.NewRecorder()}, closed: make(chan bool, 1)}
+	s.closed <- true
+	for _, w := range []http.ResponseWriter{s, wrapper{plain{s}}, httptest.NewRecorder()} {
+		handler := firstbyte.New(w, func() error { return errBegin }).ForHandler()
+		_, supported := w.(*httptest.ResponseRecorder)
+		supported = !supported
+		if err := handler.(http.Pusher).Push("/style.css", nil); errors.Is(err, http.ErrNotSupported) == supported {
+			t.Errorf("Push: %v", err)
+		}
+		select {
+		case <-handler.(interface{ CloseNotify() <-chan bool }).CloseNotify():
+			if !supported {
+				t.Error("the channel receives something")
+			}
+			s.closed <- true
+		default:
+			if supported {
+				t.Error("the channel receives nothing")
+			}
+		}
+	}
+	if len(s.pushed) != 2 {
+		t.Errorf("pushed %q", s.pushed)
+	}
+}
