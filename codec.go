@@ -33,6 +33,7 @@ const (
 	fieldCreatedAt     = "createdAt"
 	fieldSeenAt        = "seenAt"
 	fieldExpiresAt     = "expiresAt"
+	fieldCookieAt      = "cookieAt"
 	fieldMaxAge        = "maxAge"
 	fieldMovedTo       = "movedTo"
 	fieldMigratedUntil = "migratedUntil"
@@ -41,7 +42,7 @@ const (
 // fieldNames are the fields that occur at most once. The required ones come first.
 var fieldNames = [...]string{
 	fieldVersion, fieldName, fieldRev, fieldCreatedAt, fieldSeenAt, fieldExpiresAt,
-	fieldValues, fieldOwner, fieldDetails, fieldMaxAge, fieldMovedTo, fieldMigratedUntil,
+	fieldValues, fieldOwner, fieldDetails, fieldCookieAt, fieldMaxAge, fieldMovedTo, fieldMigratedUntil,
 }
 
 // meta is a session's document without its values.
@@ -52,6 +53,7 @@ type meta struct {
 	createdAt     time.Time
 	seenAt        time.Time
 	expiresAt     time.Time
+	cookieAt      time.Time     // when the cookie was last sent, if Touch has moved the expiry since
 	maxAge        *int          // the session's own, in seconds; nil for the store's
 	owner         bsonval.Value // zero if there is none
 	details       bsonval.Value // zero if there are none
@@ -134,6 +136,8 @@ func parseMeta(doc bson.Raw, hash string) (m meta, values []byte, err error) {
 			m.seenAt, ok = v.Time()
 		case fieldExpiresAt:
 			m.expiresAt, ok = v.Time()
+		case fieldCookieAt:
+			m.cookieAt, ok = v.Time()
 		case fieldMaxAge:
 			var age int64
 			age, ok = v.Integer()
@@ -261,6 +265,9 @@ func (c *valueCodec) document(rec *record) bson.Raw {
 	b.Time(fieldCreatedAt, rec.createdAt)
 	b.Time(fieldSeenAt, rec.seenAt)
 	b.Time(fieldExpiresAt, rec.expiresAt)
+	if !rec.cookieAt.IsZero() {
+		b.Time(fieldCookieAt, rec.cookieAt)
+	}
 	if rec.maxAge != nil {
 		b.Int(fieldMaxAge, int64(*rec.maxAge))
 	}
@@ -302,7 +309,7 @@ func (m *meta) burial() bson.Raw {
 	b.Time(fieldExpiresAt, m.expiresAt)
 	b.End()
 	b.Begin("$unset")
-	for _, name := range [...]string{fieldOwner, fieldDetails, fieldMaxAge, fieldMigratedUntil} {
+	for _, name := range [...]string{fieldOwner, fieldDetails, fieldCookieAt, fieldMaxAge, fieldMigratedUntil} {
 		b.String(name, "")
 	}
 	b.End()
@@ -355,6 +362,9 @@ func (c *valueCodec) operators(p *plan) bson.Raw {
 	if p.newAge && next.maxAge == nil {
 		b.String(fieldMaxAge, "")
 	}
+	if !base.cookieAt.IsZero() && next.cookieAt.IsZero() {
+		b.String(fieldCookieAt, "")
+	}
 	b.EndUnlessEmpty()
 
 	if !ch.empty() || p.newAge || p.newOwner {
@@ -368,6 +378,11 @@ func (c *valueCodec) operators(p *plan) bson.Raw {
 		b.Begin("$max")
 		b.Time(fieldSeenAt, next.seenAt)
 		b.Time(fieldExpiresAt, next.expiresAt)
+		b.End()
+	}
+	if p.touch && !next.cookieAt.IsZero() {
+		b.Begin("$min") // that of an earlier Touch stays
+		b.Time(fieldCookieAt, next.cookieAt)
 		b.End()
 	}
 	return b.Document()

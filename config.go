@@ -155,7 +155,8 @@ const (
 	CorruptRefuse CorruptPolicy = iota
 
 	// CorruptRestart returns a new session and logs a warning. The document stays as it is,
-	// until it expires.
+	// until it expires. If the new session is not saved, the browser keeps its cookie, and the next
+	// request logs the warning again.
 	CorruptRestart
 )
 

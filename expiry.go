@@ -63,9 +63,18 @@ func (l lifetimes) corrected(m meta, maxAge int, now time.Time) (_ meta, wrong b
 	return m, wrong
 }
 
-// touchDue reports whether the expiry of a session that was touched at seenAt may move again.
-func (l lifetimes) touchDue(seenAt, now time.Time, maxAge int) bool {
-	return now.Sub(seenAt) >= min(l.touch, l.idle(maxAge)/10)
+// touchDue reports whether the expiry of a session that was touched at a time may move again.
+func (l lifetimes) touchDue(touched, now time.Time, maxAge int) bool {
+	return now.Sub(touched) >= min(l.touch, l.idle(maxAge)/10)
+}
+
+// cookieSent returns when the session's cookie was last sent. Touch moves the expiry without a
+// cookie, whose own expiry is then the earlier one.
+func (m *meta) cookieSent() time.Time {
+	if m.cookieAt.IsZero() || m.cookieAt.After(m.seenAt) {
+		return m.seenAt
+	}
+	return m.cookieAt
 }
 
 // alive reports whether a session has neither ended nor expired.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/gorilla/sessions"
 
@@ -150,7 +151,7 @@ func (rn *renewal) merge(ctx context.Context, theirs *record) error {
 }
 
 func (rn *renewal) replace(ctx context.Context, theirs *record) error {
-	rn.current = rn.s.mergeRenewal(rn.plan, theirs)
+	rn.current = rn.s.mergeRenewal(rn.plan, theirs, rn.plan.next.createdAt)
 	next := &rn.current.next
 	done, err := rn.s.replaceDocument(ctx, byHash(next.hash), rn.s.codec.document(next))
 	if err == nil && !done {
@@ -174,8 +175,9 @@ func (rn *renewal) join(ctx context.Context, hash string) error {
 	return rn.replace(ctx, &renewed.record)
 }
 
-// mergeRenewal returns the plan with all changes of others to the old document.
-func (s *Store) mergeRenewal(p *plan, theirs *record) *plan {
+// mergeRenewal returns the plan with all changes of others to the old document, for a session that
+// was created at a time.
+func (s *Store) mergeRenewal(p *plan, theirs *record, createdAt time.Time) *plan {
 	rebased := *p
 	rebased.next.rev = max(p.next.rev, theirs.rev+1)
 	before, ours := p.base.index(), p.next.index()
@@ -183,7 +185,7 @@ func (s *Store) mergeRenewal(p *plan, theirs *record) *plan {
 	if newOwner && !p.base.owner.IsZero() {
 		return &rebased // one user's changes are not merged into another's session
 	}
-	rebased.next.createdAt = theirs.createdAt
+	rebased.next.createdAt = createdAt
 	rebased.next.fields, rebased.merged = s.merger.mergeAll(p, theirs)
 	if !newOwner && p.doubts.of(s.cfg.OwnerKey) == nil && !theirs.owner.Equal(p.base.owner) {
 		rebased.next.owner = theirs.owner

@@ -47,16 +47,18 @@ func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.S
 }
 
 // Persist stores a session as [Store.Save] does, without HTTP. It does not count as user
-// activity, so it moves no expiry and does not change the session's MaxAge. A new session is
-// stored and gets its ID. A negative Options.MaxAge ends the session, as [Store.Remove] does.
+// activity, so it moves no expiry and does not change the session's MaxAge, unless the application has
+// set or cleared session.ID. A new session is stored and gets its ID. A negative Options.MaxAge ends the session, as [Store.Remove] does.
 // [Config.SkipEmpty] and [Config.Describe] do not apply. The errors are those of Save.
 func (s *Store) Persist(ctx context.Context, session *sessions.Session) error {
 	return s.store(ctx, session, intentPersist)
 }
 
 // Touch moves the expiry of a stored session if [Config.TouchInterval] has passed. It is for
-// user activity without HTTP, such as a message on a web socket. It writes no values. The
-// errors are those of [Store.Save].
+// user activity without HTTP, such as a message on a web socket. It writes no values. The cookie
+// keeps its own expiry until the next Save with HTTP, which sends it again if the interval has
+// passed. A negative Options.MaxAge ends the session, as [Store.Remove] does. The errors are those of
+// [Store.Save].
 func (s *Store) Touch(ctx context.Context, session *sessions.Session) error {
 	return s.store(ctx, session, intentTouch)
 }
@@ -296,6 +298,12 @@ func (s *Store) plan(session *sessions.Session, st *state, in intent, details *b
 		p.options.MaxAge = age
 	}
 	p.touch = p.op != opUpdate || s.touchDue(st, &p.options, in, p.now)
+	switch {
+	case p.touch && in == intentTouch:
+		p.next.cookieAt = p.base.cookieSent()
+	case p.touch:
+		p.next.cookieAt = time.Time{}
+	}
 	p.left.age = st.doubts.age && !p.touch
 	if p.op != opUpdate {
 		p.next.hash, p.next.name = hashID(p.id), bsonval.String(session.Name())
@@ -381,7 +389,7 @@ func (s *Store) insert(ctx context.Context, p *plan) (*result, error) {
 	if p.renewedTo != "" {
 		renewed, err := s.renewedSession(ctx, p.renewedTo, p.now)
 		if err == nil && p.next.sameOwner(&renewed) {
-			p = s.mergeRenewal(p, &renewed.record)
+			p = s.mergeRenewal(p, &renewed.record, renewed.createdAt)
 		}
 	}
 	err := s.insertDocument(ctx, s.codec.document(&p.next))

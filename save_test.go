@@ -1200,6 +1200,52 @@ func TestTouchMovesTheExpiry(t *testing.T) {
 	}
 }
 
+// TestTouchLeavesTheCookieToSave: Touch sends no cookie, so the browser's keeps its date. However often
+// Touch moves the expiry, the next Save sends the cookie when a touch is due since the last one.
+func TestTouchLeavesTheCookieToSave(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, storetest.StoreOptions(3600))
+	b := f.Browser()
+	b.Visit(storetest.SetValue("user", "ada"))
+	sent := f.Document().Lookup("seenAt").Time()
+	for range 3 {
+		const pause = 2 * time.Minute
+		f.Older(pause)
+		sent = sent.Add(-pause)
+		if err := f.Store.Touch(t.Context(), b.Load()); err != nil {
+			t.Fatal(err)
+		}
+		doc := f.Document()
+		storetest.WantTime(t, doc, "expiresAt", time.Now().Add(time.Hour))
+		if at := doc.Lookup("cookieAt").Time(); !at.Equal(sent) {
+			t.Errorf("cookieAt is %v, and the cookie was sent at %v", at, sent)
+		}
+	}
+	f.Log.Reset()
+	cookie := b.Do(storetest.Unchanged)
+	f.WantCommands("find", "update")
+	if cookie == nil || cookie.MaxAge != 3600 {
+		t.Errorf("the cookie is %v", cookie)
+	}
+	if at, err := f.Document().LookupErr("cookieAt"); err == nil {
+		t.Errorf("cookieAt is %v", at)
+	}
+	b.Do(storetest.Unchanged)
+	f.WantCommands("find")
+
+	b.Store = f.Another() // another process, which loads the session before a Touch and saves it afterwards
+	held := b.Load()
+	f.Older(2 * time.Minute)
+	if err := f.Store.Touch(t.Context(), b.Load()); err != nil {
+		t.Fatal(err)
+	}
+	held.Values["n"] = 1
+	b.MustSave(held)
+	if cookie := b.Do(storetest.Unchanged); cookie == nil {
+		t.Error("a save that knows nothing of the Touch has taken its cookie back")
+	}
+}
+
 // TestUnchangedSaveSendsNothing: no command and no cookie.
 func TestUnchangedSaveSendsNothing(t *testing.T) {
 	t.Parallel()

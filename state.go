@@ -243,13 +243,13 @@ func (o *origin) meta(now time.Time) meta {
 
 // touchDue reports whether a save of a stored session moves its expiry.
 func (s *Store) touchDue(st *state, o *sessions.Options, in intent, now time.Time) bool {
-	due := st.correct || st.doubts.age || s.lifetimes.touchDue(st.record.seenAt, now, o.MaxAge)
+	due := st.correct || st.doubts.age
 	switch in {
 	case intentPersist:
 		return false
 	case intentTouch:
-		return due || o.MaxAge != st.given.MaxAge
+		return due || s.lifetimes.touchDue(st.record.seenAt, now, o.MaxAge) || o.MaxAge != st.given.MaxAge
 	default:
-		return due || st.resend || *o != st.given
+		return due || s.lifetimes.touchDue(st.record.cookieSent(), now, o.MaxAge) || st.resend || *o != st.given
 	}
 }

@@ -437,7 +437,7 @@ func (v *victim) judge(doc []byte, loaded bool) verdict {
 	}
 	optional := map[string][]bson.Type{
 		"values": {bson.TypeEmbeddedDocument}, "owner": nil, "details": nil, "maxAge": numberTypes,
-		"movedTo": {bson.TypeString}, "migratedUntil": {bson.TypeDateTime},
+		"movedTo": {bson.TypeString}, "migratedUntil": {bson.TypeDateTime}, "cookieAt": {bson.TypeDateTime},
 	}
 	fields, bad := map[string]bson.RawValue{}, []string(nil)
 	for _, e := range top {
@@ -1077,7 +1077,7 @@ func oneOf[T any](m mutator, from []T) T { return from[m.IntN(len(from))] }
 
 // newNames are what a field may be renamed to.
 var newNames = []string{
-	"_id", "v", "name", "values", "owner", "details", "rev", "createdAt", "seenAt", "expiresAt", "maxAge", "movedTo", "migratedUntil",
+	"_id", "v", "name", "values", "owner", "details", "rev", "createdAt", "seenAt", "expiresAt", "cookieAt", "maxAge", "movedTo", "migratedUntil",
 	"_type", "_value", "text", "user", "cart", "", "a.b", "$set", "%", "%2f", "%2F", "%empty", "%nil", "%int:7", "%int:07", "%uint8:300",
 	"%gob:AAAA", "%gob:!", "%bool:T", "%zz:1", "\xff", " x", "0", "1", "01", "session",
 }
@@ -1305,7 +1305,7 @@ func TestDamage(t *testing.T) {
 			for end := 0; end < len(v.doc); end += step {
 				v.load(fmt.Sprintf("cut at %d", end), frame(bytes.Clone(v.doc[:end])))
 			}
-			// Some lack only the last fields, maxAge and migratedUntil, which need not be there.
+			// Some lack only the last fields, such as maxAge, which need not be there.
 			if live && (v.count.alive > 3 || v.count.fresh > 0) || v.count.alive > 2 && kind != "migrated" || v.count.rejected > 0 {
 				t.Errorf("documents that were cut off were read: %+v", v.count)
 			}
@@ -1407,6 +1407,9 @@ func TestDamageIsNamed(t *testing.T) {
 		{"migratedUntil is a number", func(root, _ *part) {
 			root.kids = append(root.kids, partOf(bson.TypeInt32, "migratedUntil", []byte{1, 0, 0, 0}))
 		}, "field migratedUntil"},
+		{"cookieAt is a number", func(root, _ *part) {
+			root.kids = append(root.kids, partOf(bson.TypeInt32, "cookieAt", []byte{1, 0, 0, 0}))
+		}, "field cookieAt"},
 		{"a newer version of another shape", func(root, _ *part) {
 			root.kid("v").set(t, 2)
 			root.drop("values")

@@ -69,12 +69,21 @@ type content struct {
 	createdAt time.Time
 	seenAt    time.Time
 	expiresAt time.Time
-	movedTo   int // the number of a document
+	cookieAt  time.Time // of the last cookie, if Touch came later; else zero
+	movedTo   int       // the number of a document
 }
 
 const none = -1
 
 func (c *content) tombstone() bool { return c.rev == 0 }
+
+// cookieSent returns when the last cookie was sent.
+func (c *content) cookieSent() time.Time {
+	if c.cookieAt.IsZero() || c.cookieAt.After(c.seenAt) {
+		return c.seenAt
+	}
+	return c.cookieAt
+}
 
 func (c *content) dates() []*time.Time {
 	return []*time.Time{&c.createdAt, &c.seenAt, &c.expiresAt}
@@ -908,7 +917,11 @@ func (m *model) expect(q *handling, how string, values modelValues) modelSave {
 	if how == "persist" && stored {
 		want.age = q.given
 	}
-	due := q.correct || m.began.Sub(q.seen.seenAt) >= min(m.touchInterval(), q.p.lifetime(want.age)/10)
+	touched := q.seen.cookieSent()
+	if how == "touch" {
+		touched = q.seen.seenAt
+	}
+	due := q.correct || m.began.Sub(touched) >= min(m.touchInterval(), q.p.lifetime(want.age)/10)
 	switch {
 	case !stored || renews:
 		in.touch = true
@@ -937,6 +950,9 @@ func (m *model) expect(q *handling, how string, values modelValues) modelSave {
 			next.own = want.age
 		}
 		in.newAge = next.own != q.seen.own
+		if next.cookieAt = (time.Time{}); how == "touch" {
+			next.cookieAt = q.seen.cookieSent()
+		}
 		next.seenAt, next.expiresAt = m.began, q.p.expiry(next.createdAt, want.age, m.began)
 		if !next.expiresAt.After(m.began) {
 			want.err = mongostore.ErrGone
@@ -1051,6 +1067,14 @@ func (m *model) update(in intention, want *modelSave) {
 		want.doc.createdAt, want.doc.seenAt, want.doc.expiresAt = in.next.createdAt, in.next.seenAt, in.next.expiresAt
 	case in.touch: // never shorter than what another has granted
 		want.doc.seenAt, want.doc.expiresAt = later(doc.seenAt, in.next.seenAt), later(doc.expiresAt, in.next.expiresAt)
+	}
+	switch {
+	case in.touch && !in.next.cookieAt.IsZero(): // the earlier one counts
+		if want.doc.cookieAt.IsZero() || in.next.cookieAt.Before(want.doc.cookieAt) {
+			want.doc.cookieAt = in.next.cookieAt
+		}
+	case in.touch && !seen.cookieAt.IsZero():
+		want.doc.cookieAt = time.Time{}
 	}
 	want.seen = in.next
 }
@@ -1514,6 +1538,9 @@ func (m *model) parse(rt *rapid.T, raw bson.Raw) (c content) {
 			rt.Fatal("moved to a document that is not known")
 		}
 		c.movedTo = m.docs[i].n
+	}
+	if at, ok := raw.Lookup("cookieAt").TimeOK(); ok {
+		c.cookieAt = at.UTC()
 	}
 	c.createdAt, c.seenAt, c.expiresAt = raw.Lookup("createdAt").Time().UTC(), raw.Lookup("seenAt").Time().UTC(), raw.Lookup("expiresAt").Time().UTC()
 	return c

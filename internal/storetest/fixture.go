@@ -225,12 +225,16 @@ func (f *Fixture) Expire() {
 	f.Edit(SetDate("expiresAt", time.Now().Add(-time.Second)))
 }
 
+var dates = []string{"createdAt", "seenAt", "expiresAt", "cookieAt"}
+
 // Age sets the dates of the only session back, as if it had been stored d earlier.
 func (f *Fixture) Age(d time.Duration) {
 	f.T.Helper()
 	doc, set := f.Document(), bson.D{}
-	for _, field := range []string{"createdAt", "seenAt", "expiresAt"} {
-		set = append(set, bson.E{Key: field, Value: doc.Lookup(field).Time().Add(-d)})
+	for _, field := range dates {
+		if date, ok := doc.Lookup(field).TimeOK(); ok {
+			set = append(set, bson.E{Key: field, Value: date.Add(-d)})
+		}
 	}
 	f.Edit(bson.D{{Key: "$set", Value: set}})
 }
@@ -274,8 +278,10 @@ func (f *Fixture) Older(d time.Duration) {
 	}
 	for _, doc := range docs {
 		set := bson.D{}
-		for _, field := range []string{"createdAt", "seenAt", "expiresAt"} {
-			set = append(set, bson.E{Key: field, Value: doc.Lookup(field).Time().Add(-d)})
+		for _, field := range dates {
+			if date, ok := doc.Lookup(field).TimeOK(); ok {
+				set = append(set, bson.E{Key: field, Value: date.Add(-d)})
+			}
 		}
 		if _, err := f.Coll.UpdateOne(f.T.Context(), bson.D{{Key: "_id", Value: doc.Lookup("_id")}}, bson.D{{Key: "$set", Value: set}}); err != nil {
 			f.T.Fatal(err)
