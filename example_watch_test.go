@@ -143,7 +143,8 @@ func (h *hub) echo(ctx context.Context, session *sessions.Session, socket io.Rea
 	}
 }
 
-// upgrade would be that of a web socket package.
+// upgrade stands for that of a web socket package, such as websocket.Accept of
+// github.com/coder/websocket.
 func upgrade(w http.ResponseWriter) (net.Conn, error) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	return conn, err

@@ -128,9 +128,12 @@ func StatusCode(err error) int {
 //
 //	user, ok := mongostore.Value[string](session, "user")
 //
-// For a key without a value, a value of another type, and nil, it returns the zero T and false.
-func Value[T any](session *sessions.Session, key any) (T, bool) {
-	value, ok := session.Values[key].(T)
+// For a key without a value, a value of another type, nil, and a nil session, it returns the zero T
+// and false. As with any map, it panics if the key's type is not comparable.
+func Value[T any](session *sessions.Session, key any) (value T, ok bool) {
+	if session != nil {
+		value, ok = session.Values[key].(T)
+	}
 	return value, ok
 }
 
