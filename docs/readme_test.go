@@ -74,8 +74,8 @@ func readmeProgram(t *testing.T) (binary string) {
 	}
 	const lastRoute = `r.HandleFunc("/logout", logout).Methods("POST")`
 	for _, change := range [][2]string{
-		{`mongostore.Config{Database: "app"}`, `mongostore.Config{URI: os.Getenv("TEST_URI"), Database: os.Getenv("TEST_DATABASE"), Collection: os.Getenv("TEST_COLLECTION"), ` +
-			`OwnerKey: "user", Describe: func(r *http.Request) map[string]string { return map[string]string{"device": r.UserAgent()} }}`},
+		{`mongostore.Config{Database: "app", `, `mongostore.Config{URI: os.Getenv("TEST_URI"), Database: os.Getenv("TEST_DATABASE"), Collection: os.Getenv("TEST_COLLECTION"), ` +
+			`OwnerKey: "user", Describe: func(r *http.Request) map[string]string { return map[string]string{"device": r.UserAgent()} }, `},
 		{`"localhost:8080"`, `os.Getenv("TEST_ADDRESS")`},
 		{lastRoute, lastRoute + "\n\tr.HandleFunc(\"/devices\", devices)\n\tr.HandleFunc(\"/others\", logoutOthers)"},
 	} {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"html/template"
 	"log"
 	"net/http"
@@ -15,14 +16,14 @@ var store *mongostore.Store
 
 func main() {
 	var err error
-	store, err = mongostore.Open(context.Background(), mongostore.Config{Database: "app"}, []byte(os.Getenv("SESSION_KEY")))
+	store, err = mongostore.Open(context.Background(), mongostore.Config{Database: "app", OnError: onError}, []byte(os.Getenv("SESSION_KEY")))
 	if err != nil {
 		log.Fatal(err)
 	}
 	store.Options.Secure = false // for http://localhost only: delete this line for HTTPS
 
 	r := mux.NewRouter()
-	r.Use(store.Middleware("session")) // loads the session that Get returns, saves it, responds to errors
+	r.Use(store.Middleware("session")) // loads the session that Get returns, saves it, calls onError if that fails
 	r.HandleFunc("/", home).Methods("GET")
 	r.HandleFunc("/login", login).Methods("POST")
 	r.HandleFunc("/logout", logout).Methods("POST")
@@ -40,8 +41,7 @@ func login(w http.ResponseWriter, r *http.Request) {
 	session, _ := store.Get(r, "session")
 	session.Values["user"] = r.PostFormValue("name")   // after you have checked the password
 	if err := store.Renew(r, w, session); err != nil { // saves the session under a new ID
-		log.Print(err)
-		http.Error(w, "Please try again.", mongostore.StatusCode(err))
+		onError(w, r, err)
 		return
 	}
 	http.Redirect(w, r, "/", http.StatusSeeOther)
@@ -53,7 +53,16 @@ func logout(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
+func onError(w http.ResponseWriter, r *http.Request, err error) {
+	log.Print(err)
+	if errors.Is(err, mongostore.ErrCorrupt) { // end the session: the next request gets a new one
+		session, _ := store.Get(r, "session")
+		session.Options.MaxAge = -1
+		session.Save(r, w)
+	}
+	http.Error(w, "Please try again.", mongostore.StatusCode(err))
+}
+
 var page = template.Must(template.New("").Parse(`<!doctype html>
 <p>{{with .user}}Hello, {{.}}. {{end}}Visit {{.visits}}.
-<form method="post" action="/login"><input name="name"><button>Log in</button></form>
-<form method="post" action="/logout"><button>Log out</button></form>`))
+<form method="post"><input name="name"> <button formaction="/login">Log in</button> <button formaction="/logout">Log out</button></form>`))
