@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -21,7 +22,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/securecookie"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/mongostore/mongostore"
 	"github.com/mongostore/mongostore/internal/storetest"
@@ -89,10 +92,11 @@ func readmeProgram(t *testing.T) (binary string) {
 
 // TestReadmeProgram runs the README's program: it does not start without a key, its transcript is
 // what a terminal shows, it goes on counting after a restart, and it lists and ends a user's sessions.
+// It keeps what the README promises of an outage, a logout and a damaged session.
 func TestReadmeProgram(t *testing.T) {
 	t.Parallel()
 	storetest.NeedsRepository(t)
-	binary, collection := readmeProgram(t), storetest.Collection("readme")
+	binary := readmeProgram(t)
 
 	s := storetest.Server(t)
 	keyless := exec.CommandContext(t.Context(), binary)
@@ -100,28 +104,203 @@ func TestReadmeProgram(t *testing.T) {
 	if out, err := keyless.CombinedOutput(); err == nil || !strings.Contains(string(out), "key") {
 		t.Errorf("without a key: %v\n%s", err, out)
 	}
+	for name, test := range map[string]func(*testing.T, string){
+		"transcript":                          testTranscript,
+		"restart and devices":                 testRestartAndDevices,
+		"an outage logs nobody out":           testOutage,
+		"a server that hangs logs nobody out": testHang,
+		"a logout is final":                   testLateLogout,
+		"a damaged session ends":              testDamage,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, binary)
+		})
+	}
+}
 
-	address, stop := runProgram(t, binary, collection)
-	t.Run("transcript", func(t *testing.T) { transcript(t, "http://"+address) })
+func testTranscript(t *testing.T, binary string) {
+	p := runProgram(t, binary, storetest.Server(t).URI, storetest.Collection("readme"))
+	transcript(t, "http://"+p.address)
+}
 
+func testRestartAndDevices(t *testing.T, binary string) {
+	uri, collection := storetest.Server(t).URI, storetest.Collection("readme")
+	p := runProgram(t, binary, uri, collection)
 	laptop, phone := newPerson(t, "laptop"), newPerson(t, "phone")
-	laptop.sees(t, address, "/", "Visit 1.")
-	laptop.post(t, address, "/login", url.Values{"name": {"Bob"}})
-	laptop.sees(t, address, "/", "Hello, Bob. Visit 3.") // the login redirects to it
-	stop()
-	address, _ = runProgram(t, binary, collection)
-	laptop.sees(t, address, "/", "Hello, Bob. Visit 4.")
+	laptop.sees(t, p, "/", "Visit 1.")
+	laptop.login(t, p, "Bob")
+	laptop.sees(t, p, "/", "Hello, Bob. Visit 3.") // the login redirects to it
+	p.stop()
+	p = runProgram(t, binary, uri, collection)
+	laptop.sees(t, p, "/", "Hello, Bob. Visit 4.")
 
-	phone.post(t, address, "/login", url.Values{"name": {"Bob"}})
-	if list := laptop.get(t, address, "/devices"); strings.Count(list, "\n") != 2 ||
+	phone.login(t, p, "Bob")
+	if list := laptop.get(t, p, "/devices"); strings.Count(list, "\n") != 2 ||
 		!strings.Contains(list, "map[device:laptop] true\n") || !strings.Contains(list, "map[device:phone] false\n") {
 		t.Errorf("the devices are\n%s", list)
 	}
-	laptop.get(t, address, "/others")
-	phone.sees(t, address, "/", "<p>Visit 1.")
-	laptop.sees(t, address, "/", "Hello, Bob. Visit 5.")
-	laptop.post(t, address, "/logout", nil)
-	laptop.sees(t, address, "/", "<p>Visit 2.") // the logout redirects to the first
+	laptop.get(t, p, "/others")
+	phone.sees(t, p, "/", "<p>Visit 1.")
+	laptop.sees(t, p, "/", "Hello, Bob. Visit 5.")
+	laptop.logout(t, p)
+	laptop.sees(t, p, "/", "<p>Visit 2.") // the logout redirects to the first
+}
+
+func testOutage(t *testing.T, binary string) {
+	testUnavailable(t, binary, (*storetest.Faults).RefuseAll)
+}
+
+func testHang(t *testing.T, binary string) {
+	testUnavailable(t, binary, func(f *storetest.Faults) {
+		for _, command := range []string{"find", "insert"} { // the first of a visitor, and of a newcomer
+			f.On(command, storetest.Rule{Kind: storetest.BlackHole})
+		}
+	})
+}
+
+// testUnavailable: while MongoDB does not respond, each request gets the status 503, and nobody's
+// cookie changes. Afterwards those who were logged in still are.
+func testUnavailable(t *testing.T, binary string, begin func(*storetest.Faults)) {
+	faults := storetest.NewFaults()
+	p := runProgram(t, binary, faults.Relay(t), storetest.Collection("readme"))
+	ada, newcomer := newPerson(t, "laptop"), newPerson(t, "phone")
+	ada.login(t, p, "Ada")
+	ada.sees(t, p, "/", "Hello, Ada. Visit 2.")
+
+	begin(faults)
+	results := make(chan *response, 4)
+	ask := func(who *person, method, path string, form url.Values) {
+		go func() { results <- who.send(t.Context(), method, p.address, path, form) }()
+	}
+	ask(ada, http.MethodGet, "/", nil)
+	ask(ada, http.MethodPost, "/login", url.Values{"name": {"Ada"}})
+	ask(ada, http.MethodPost, "/logout", nil)
+	ask(newcomer, http.MethodPost, "/login", url.Values{"name": {"Bob"}})
+	for range cap(results) {
+		res := <-results
+		res.wantError(t, http.StatusServiceUnavailable)
+		if cookies := res.header["Set-Cookie"]; cookies != nil {
+			t.Errorf("%s sets %q", res.request, cookies)
+		}
+	}
+	p.logs(t, mongostore.ErrUnavailable)
+
+	faults.Heal()
+	storetest.Eventually(t, "the program responds again", func() bool {
+		return newPerson(t, "tablet").send(t.Context(), http.MethodGet, p.address, "/", nil).status == http.StatusOK
+	})
+	ada.sees(t, p, "/", "Hello, Ada. Visit 3.")
+	newcomer.sees(t, p, "/", "<p>Visit 1.")
+}
+
+// testLateLogout: Ada logs out while a slow request of hers is about to save the session. That
+// request fails, and a copy of her cookie is worthless.
+func testLateLogout(t *testing.T, binary string) {
+	faults, docs := storetest.NewFaults(), newCollection(t)
+	p := runProgram(t, binary, faults.Relay(t), docs.Name())
+	ada := newPerson(t, "laptop")
+	ada.login(t, p, "Ada")
+	thief, window := ada.copy(t, p), ada.copy(t, p)
+	thief.sees(t, p, "/", "Hello, Ada. Visit 2.")
+
+	seen, gate := make(chan struct{}, 1), make(chan struct{})
+	faults.On("update", storetest.Rule{Kind: storetest.Hold, Once: true, Seen: seen, Gate: gate})
+	slow := make(chan *response, 1)
+	go func() { slow <- window.send(t.Context(), http.MethodGet, p.address, "/", nil) }()
+	select {
+	case <-seen: // it has loaded the session
+	case res := <-slow:
+		t.Fatalf("the slow request saves nothing: %d %s", res.status, res.body)
+	}
+	ada.logout(t, p)
+	close(gate)
+	res := <-slow
+	res.wantError(t, http.StatusUnauthorized)
+	if cookies := res.header["Set-Cookie"]; cookies != nil {
+		t.Errorf("the slow request sets %q", cookies)
+	}
+	p.logs(t, mongostore.ErrGone)
+	thief.sees(t, p, "/", "<p>Visit 1.")
+	ada.sees(t, p, "/", "<p>Visit 2.") // the logout redirects to the first
+	wantNone(t, docs, "Ada")
+}
+
+// testDamage: the first request of a session that cannot be decoded gets an error. The second one
+// starts a new session. Nobody else notices, and the log names the error without the session.
+func testDamage(t *testing.T, binary string) {
+	docs := newCollection(t)
+	p := runProgram(t, binary, storetest.Server(t).URI, docs.Name())
+	bob := newPerson(t, "phone")
+	bob.login(t, p, "Bob")
+	for i, tt := range []struct {
+		method, path, field string
+		value               any
+	}{
+		{http.MethodGet, "/", "values", storetest.CardNumber},
+		{http.MethodPost, "/login", "values.card", bson.D{{Key: "_type", Value: "renamed"}, {Key: "_value", Value: storetest.CardNumber}}},
+		{http.MethodPost, "/logout", "rev", storetest.CardNumber},
+	} {
+		ada, user := newPerson(t, "laptop"), fmt.Sprint("Ada ", i)
+		ada.login(t, p, user)
+		cookie := ada.cookies(t, p)[0].Value
+		before := len(p.log.String())
+		res, err := docs.UpdateOne(t.Context(), bson.D{{Key: "owner", Value: user}}, bson.D{{Key: "$set", Value: bson.D{{Key: tt.field, Value: tt.value}}}})
+		if err != nil || res.ModifiedCount != 1 {
+			t.Fatalf("damage the document: %+v, %v", res, err)
+		}
+		ada.send(t.Context(), tt.method, p.address, tt.path, url.Values{"name": {user}}).wantError(t, http.StatusInternalServerError)
+		if cookies := ada.cookies(t, p); len(cookies) != 0 {
+			t.Errorf("after %s %s the cookies are %v", tt.method, tt.path, cookies)
+		}
+		wantNone(t, docs, user)
+		bob.sees(t, p, "/", fmt.Sprintf("Hello, Bob. Visit %d.", i+2))
+		ada.sees(t, p, "/", "<p>Visit 1.")
+		ada.login(t, p, user)
+		ada.sees(t, p, "/", fmt.Sprintf("Hello, %s. Visit 3.", user)) // the login redirects to the second
+
+		var text string
+		storetest.Eventually(t, "the error is logged", func() bool {
+			text = p.log.String()[before:]
+			return strings.Contains(text, mongostore.ErrCorrupt.Error())
+		})
+		if strings.Count(text, mongostore.ErrCorrupt.Error()) != 1 {
+			t.Errorf("after %s %s the log is\n%s", tt.method, tt.path, text)
+		}
+		for _, secret := range []string{cookie, idOf(t, docs, cookie), storetest.CardNumber, user} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%q is in the log:\n%s", secret, text)
+			}
+		}
+	}
+}
+
+// newCollection returns a collection for a program.
+func newCollection(t *testing.T) *mongo.Collection {
+	t.Helper()
+	s := storetest.Server(t)
+	return s.Client.Database(s.Database).Collection(storetest.Collection("readme"))
+}
+
+// wantNone checks that a user has no session in the database.
+func wantNone(t *testing.T, docs *mongo.Collection, user string) {
+	t.Helper()
+	if n, err := docs.CountDocuments(t.Context(), bson.D{{Key: "owner", Value: user}}); err != nil || n != 0 {
+		t.Errorf("%d sessions of %s are left (error %v)", n, user, err)
+	}
+}
+
+// idOf returns the session's ID in a cookie of the program.
+func idOf(t *testing.T, docs *mongo.Collection, cookie string) (id string) {
+	t.Helper()
+	s, err := mongostore.New(docs, []byte(sessionKey))
+	if err == nil {
+		err = securecookie.DecodeMulti("session", cookie, &id, s.Codecs...)
+	}
+	if err != nil || id == "" {
+		t.Fatalf("the ID %q, error %v", id, err)
+	}
+	return id
 }
 
 // transcript carries out the commands of the README, and compares what they print.
@@ -169,39 +348,79 @@ func newPerson(t *testing.T, device string) *person {
 	return &person{&http.Client{Jar: jar, Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}, device}
 }
 
-func (p *person) do(t *testing.T, method, address, path string, form url.Values) string {
+// copy returns a person with the same cookies.
+func (p *person) copy(t *testing.T, at *program) *person {
 	t.Helper()
+	c := newPerson(t, p.device)
+	c.client.Jar.SetCookies(at.url(), p.cookies(t, at))
+	return c
+}
+
+func (p *person) cookies(t *testing.T, at *program) []*http.Cookie {
+	t.Helper()
+	return p.client.Jar.Cookies(at.url())
+}
+
+// response is what a browser shows, after redirects.
+type response struct {
+	request string
+	status  int
+	header  http.Header
+	body    string
+	err     error
+}
+
+func (p *person) send(ctx context.Context, method, address, path string, form url.Values) *response {
 	// The cookies are kept by the name of the host: a restart changes the port only.
-	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+address+path, strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+address+path, strings.NewReader(form.Encode()))
 	if err != nil {
-		t.Fatal(err)
+		return &response{request: method + " " + path, err: err}
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set("User-Agent", p.device)
 	res, err := p.client.Do(r)
 	if err != nil {
-		t.Fatal(err)
+		return &response{request: method + " " + path, err: err}
 	}
 	body, err := io.ReadAll(res.Body)
-	if err := errors.Join(err, res.Body.Close()); err != nil || res.StatusCode != http.StatusOK {
-		t.Errorf("%s %s: %s, %v", method, path, res.Status, err)
+	return &response{method + " " + path, res.StatusCode, res.Header, string(body), errors.Join(err, res.Body.Close())}
+}
+
+// wantError checks that a response is that of the program's onError.
+func (r *response) wantError(t *testing.T, status int) {
+	t.Helper()
+	if r.err != nil || r.status != status || r.body != "Please try again.\n" {
+		t.Errorf("%s: %d %q, error %v, want %d", r.request, r.status, r.body, r.err, status)
 	}
-	return string(body)
 }
 
-func (p *person) get(t *testing.T, address, path string) string {
+func (p *person) do(t *testing.T, method string, at *program, path string, form url.Values) string {
 	t.Helper()
-	return p.do(t, http.MethodGet, address, path, nil)
+	res := p.send(t.Context(), method, at.address, path, form)
+	if res.err != nil || res.status != http.StatusOK {
+		t.Errorf("%s %s: %d, %v", method, path, res.status, res.err)
+	}
+	return res.body
 }
 
-func (p *person) post(t *testing.T, address, path string, form url.Values) {
+func (p *person) get(t *testing.T, at *program, path string) string {
 	t.Helper()
-	p.do(t, http.MethodPost, address, path, form)
+	return p.do(t, http.MethodGet, at, path, nil)
 }
 
-func (p *person) sees(t *testing.T, address, path, want string) {
+func (p *person) login(t *testing.T, at *program, name string) {
 	t.Helper()
-	if got := p.get(t, address, path); !strings.Contains(got, want) {
+	p.do(t, http.MethodPost, at, "/login", url.Values{"name": {name}})
+}
+
+func (p *person) logout(t *testing.T, at *program) {
+	t.Helper()
+	p.do(t, http.MethodPost, at, "/logout", nil)
+}
+
+func (p *person) sees(t *testing.T, at *program, path, want string) {
+	t.Helper()
+	if got := p.get(t, at, path); !strings.Contains(got, want) {
 		t.Errorf("%s has\n%s\nwant %q", path, got, want)
 	}
 }
@@ -235,21 +454,37 @@ func buildOutside(t *testing.T, sources map[string]string) (binary string) {
 	return binary
 }
 
+// program is the README's program in a process of its own.
+type program struct {
+	address string
+	log     *storetest.LogBuffer
+	stop    func()
+}
+
+func (p *program) url() *url.URL { return &url.URL{Scheme: "http", Host: p.address, Path: "/"} }
+
+// logs waits until the program has logged an error.
+func (p *program) logs(t *testing.T, err error) {
+	t.Helper()
+	storetest.Eventually(t, "the program logs: "+err.Error(), func() bool { return strings.Contains(p.log.String(), err.Error()) })
+}
+
+var sessionKey = strings.Repeat("2a", 16)
+
 // runProgram starts the README's program and waits until it listens.
-func runProgram(t *testing.T, binary, collection string) (address string, stop func()) {
+func runProgram(t *testing.T, binary, uri, collection string) *program {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address = listener.Addr().String()
+	address := listener.Addr().String()
 	_ = listener.Close()
-	s := storetest.Server(t)
 	var log storetest.LogBuffer
 	run := exec.CommandContext(t.Context(), binary)
 	run.Stdout, run.Stderr = &log, &log
-	run.Env = append(os.Environ(), "TEST_URI="+s.URI, "TEST_DATABASE="+s.Database, "TEST_COLLECTION="+collection, "TEST_ADDRESS="+address,
-		"SESSION_KEY="+strings.Repeat("2a", 16))
+	run.Env = append(os.Environ(), "TEST_URI="+uri, "TEST_DATABASE="+storetest.Server(t).Database, "TEST_COLLECTION="+collection,
+		"TEST_ADDRESS="+address, "SESSION_KEY="+sessionKey)
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +493,7 @@ func runProgram(t *testing.T, binary, collection string) (address string, stop f
 		defer close(ended)
 		_ = run.Wait()
 	}()
-	stop = func() {
+	stop := func() {
 		_ = run.Process.Kill()
 		<-ended
 	}
@@ -266,7 +501,7 @@ func runProgram(t *testing.T, binary, collection string) (address string, stop f
 	for {
 		if c, err := net.Dial("tcp", address); err == nil {
 			_ = c.Close()
-			return address, stop
+			return &program{address, &log, stop}
 		}
 		select {
 		case <-ended:
