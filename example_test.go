@@ -1,7 +1,9 @@
 package mongostore_test
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -56,7 +58,7 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 	session, _ := a.store.Get(r, "session")
 	session.Values["user"] = r.FormValue("user")
 	if err := a.store.Renew(r, w, session); err != nil { // saves it under a fresh ID
-		http.Error(w, "Please try again.", mongostore.StatusCode(err))
+		a.onError(w, r, err)
 		return
 	}
 	http.Redirect(w, r, "/", http.StatusSeeOther)
@@ -67,10 +69,24 @@ func (a *app) logout(w http.ResponseWriter, r *http.Request) {
 	session, _ := a.store.Get(r, "session")
 	session.Options.MaxAge = -1
 	if err := session.Save(r, w); err != nil {
-		http.Error(w, "Please try again.", mongostore.StatusCode(err))
+		a.onError(w, r, err)
 		return
 	}
 	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+// onError responds to an error of the store. A session that cannot be decoded ends, so the next
+// request gets a new one.
+func (a *app) onError(w http.ResponseWriter, r *http.Request, err error) {
+	log.Print(err)
+	if errors.Is(err, mongostore.ErrCorrupt) {
+		session, _ := a.store.Get(r, "session")
+		session.Options.MaxAge = -1
+		if err := session.Save(r, w); err != nil {
+			log.Print(err)
+		}
+	}
+	http.Error(w, "Please try again.", mongostore.StatusCode(err))
 }
 
 // show prints what a browser shows.
@@ -90,18 +106,21 @@ func show(res *http.Response, err error) {
 // sessions, saves what the handlers change, and responds to the errors of the store.
 func Example() {
 	ctx := context.Background()
-	store, err := mongostore.Open(ctx, mongostore.Config{
-		URI: os.Getenv("MONGODB_URI"), // such as "mongodb://localhost/app"
+	a := &app{}
+	var err error
+	a.store, err = mongostore.Open(ctx, mongostore.Config{
+		URI:      os.Getenv("MONGODB_URI"), // by default "mongodb://localhost:27017"
+		Database: cmp.Or(os.Getenv("MONGODB_DATABASE"), "app"),
+		OnError:  a.onError,
 	}, []byte(os.Getenv("SESSION_KEY"))) // 32 random bytes, which sign the cookies
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer store.Close(ctx)
-	site := (&app{store}).handler()
+	defer a.store.Close(ctx)
 
-	// A program would now call http.ListenAndServe(":8080", site). Cookies are sent over
-	// https only: for plain http on the developer's machine, set store.Options.Secure = false.
-	server := httptest.NewTLSServer(site)
+	// A program would now call http.ListenAndServe(":8080", a.handler()). Cookies are sent over
+	// https only: for plain http on the developer's machine, set a.store.Options.Secure = false.
+	server := httptest.NewTLSServer(a.handler())
 	defer server.Close()
 	browser := server.Client()
 	browser.Jar, _ = cookiejar.New(nil)
