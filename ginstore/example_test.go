@@ -28,32 +28,32 @@ func Example() {
 	store := ginstore.New(mongo)
 
 	router := gin.New()
-	router.Use(sessions.Sessions("session", store))
+	router.Use(gin.Recovery(), sessions.Sessions("session", store), store.Middleware("session"))
 	router.POST("/login", func(c *gin.Context) {
-		session, _ := store.Get(c.Request, "session") // Renew returns its error
-		session.Values["user"] = "Ada"
+		session, _ := store.Get(c.Request, "session")
+		session.Values["user"] = "Ada" // after you have checked the password
 		if err := store.Renew(c.Request, c.Writer, session); err != nil {
-			c.String(http.StatusServiceUnavailable, "please try again")
+			c.String(mongostore.StatusCode(err), "please try again")
 			return
 		}
 		c.String(http.StatusOK, "welcome")
 	})
+	router.POST("/theme", func(c *gin.Context) {
+		sessions.Default(c).Set("theme", "dark")
+		c.String(http.StatusOK, "changed")
+	})
 	router.GET("/", func(c *gin.Context) {
-		c.String(http.StatusOK, "hello %v", sessions.Default(c).Get("user"))
+		session := sessions.Default(c)
+		c.String(http.StatusOK, "hello %v, theme %v", session.Get("user"), session.Get("theme"))
 	})
 	router.POST("/logout", func(c *gin.Context) {
-		session := sessions.Default(c)
-		session.Options(sessions.Options{MaxAge: -1})
-		if err := session.Save(); err != nil {
-			c.String(http.StatusServiceUnavailable, "please try again")
-			return
-		}
+		sessions.Default(c).Options(sessions.Options{MaxAge: -1})
 		c.String(http.StatusOK, "goodbye")
 	})
 
 	// A program calls router.Run here. This is a browser instead.
 	var cookies []*http.Cookie
-	for _, page := range []string{"POST /login", "GET /", "POST /logout", "GET /"} {
+	for _, page := range []string{"POST /login", "POST /theme", "GET /", "POST /logout", "GET /"} {
 		var method, path string
 		_, _ = fmt.Sscan(page, &method, &path)
 		r := httptest.NewRequestWithContext(ctx, method, path, nil)
@@ -62,15 +62,16 @@ func Example() {
 		}
 		w := httptest.NewRecorder()
 		router.ServeHTTP(w, r)
-		if method == http.MethodPost {
-			cookies = w.Result().Cookies()
+		if set := w.Result().Cookies(); len(set) > 0 {
+			cookies = set
 		}
 		fmt.Println(page, "->", w.Body)
 	}
 
 	// Output:
 	// POST /login -> welcome
-	// GET / -> hello Ada
+	// POST /theme -> changed
+	// GET / -> hello Ada, theme dark
 	// POST /logout -> goodbye
-	// GET / -> hello <nil>
+	// GET / -> hello <nil>, theme <nil>
 }

@@ -1,9 +1,13 @@
 // Package ginstore keeps the sessions of gin applications in MongoDB: it adapts a
 // [mongostore.Store] to github.com/gin-contrib/sessions.
 //
-//	store, err := mongostore.Open(ctx, mongostore.Config{Database: "app"}, key)
+//	mongo, err := mongostore.Open(ctx, mongostore.Config{Database: "app"}, key)
 //	// ...
-//	router.Use(sessions.Sessions("session", ginstore.New(store)))
+//	store := ginstore.New(mongo)
+//	router.Use(sessions.Sessions("session", store), store.Middleware("session"))
+//
+// [Store.Middleware] loads the session before the handlers run, and saves it before the response
+// leaves. Without it, handlers call the session's Save.
 package ginstore
 
 import (
@@ -102,5 +106,8 @@ func (s Store) complete(session *gorilla.Session) {
 		o.SameSite = cmp.Or(o.SameSite, standard.SameSite)
 	}
 	o.Partitioned = o.Partitioned || standard.Partitioned && o.Secure
-	session.Options = &o
+	if o != *session.Options {
+		completed := o
+		session.Options = &completed
+	}
 }

@@ -17,6 +17,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/ginstore"
 )
 
 // The applications of docs/frameworks.md. To each is added, behind its middleware, a POST /set,
@@ -37,14 +38,11 @@ var applications = []struct {
 	}},
 	{"gin", func(store *mongostore.Store, p pause) http.Handler {
 		r := ginEngine(store)
-		r.POST("/set", ginVisit(store), func(c *gin.Context) {
+		r.POST("/set", ginstore.New(store).Middleware(sessionName), func(c *gin.Context) {
 			s := ginsessions.Default(c)
 			_ = s.Get("user")
 			p()
 			s.Set(c.PostForm("key"), true)
-			if err := s.Save(); err != nil {
-				c.AbortWithStatus(mongostore.StatusCode(err))
-			}
 		})
 		return r
 	}},

@@ -1,3 +1,5 @@
+// Package frameworks holds the code of docs/frameworks.md: how the store is used with web
+// frameworks, compiled, and executed by the package's tests.
 package frameworks
 
 import (

@@ -217,8 +217,8 @@ func TestGinStoreOptions(t *testing.T) {
 	}
 }
 
-// Save of a session that was read only does nothing: neither cookie nor expiry move on. So
-// there is ginVisit: see TestReadingKeepsAlive.
+// Save of a session that was read only does nothing: neither cookie nor expiry move on. The
+// store's middleware moves them: see TestReadingKeepsAlive.
 func TestGinSavesOnlyWhatWasSet(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
@@ -245,7 +245,7 @@ func TestGinDefaultWithoutMiddleware(t *testing.T) {
 
 // What gin-contrib does of itself when the database is down: the visitor is taken for a new
 // one. The store sees to it that nothing is saved then.
-func TestGinOutageWithoutVisit(t *testing.T) {
+func TestGinOutageWithoutMiddleware(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	open := func(store *mongostore.Store) *browser {
@@ -264,6 +264,28 @@ func TestGinOutageWithoutVisit(t *testing.T) {
 		t.Errorf("the answer sets %v", answer.cookies)
 	}
 	b.signedIn("Ada")
+}
+
+// gin-contrib's Sessions keeps the request that it sees. If that is replaced before the store's
+// middleware loads the session, Default has another one, which is not saved.
+func TestGinReplacedRequest(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	replace := func(c *gin.Context) {
+		c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), key{}, true))
+	}
+	f := setup(t)
+	store := ginstore.New(f.store)
+	sessions, middleware := ginsessions.Sessions(sessionName, store), store.Middleware(sessionName)
+	r := gin.New()
+	set := func(c *gin.Context) { ginsessions.Default(c).Set("key", true) }
+	r.POST("/wrong", sessions, replace, middleware, set)
+	r.POST("/right", replace, sessions, middleware, set)
+	b := newBrowser(t, serve(t, r))
+	b.post("/wrong").wants(200)
+	f.wantDocuments(0)
+	b.post("/right").wants(200)
+	f.wantDocuments(1)
 }
 
 // SessionsMany keeps several sessions apart.

@@ -8,11 +8,13 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+	"github.com/gin-gonic/gin"
 	"github.com/go-chi/chi/v5"
 	"github.com/gorilla/mux"
 	gorilla "github.com/gorilla/websocket"
 
 	"github.com/mongostore/mongostore"
+	"github.com/mongostore/mongostore/ginstore"
 )
 
 // What leaves a handler in other ways than by one Write, behind the middleware.
@@ -58,6 +60,12 @@ var routers = []struct {
 		r := chi.NewRouter()
 		r.Use(store.Middleware(sessionName))
 		r.HandleFunc("/", handler)
+		return r
+	}},
+	{"gin", func(store *mongostore.Store, handler http.HandlerFunc) http.Handler {
+		r := gin.New()
+		r.Use(ginstore.New(store).Middleware(sessionName))
+		r.GET("/", gin.WrapF(handler))
 		return r
 	}},
 }
