@@ -47,7 +47,8 @@ func derivedID(secret []byte, name, content string) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// deriveSecrets returns the secrets for derivedID, one for each signing key.
+// deriveSecrets returns the secrets for derived IDs and undecided renewals, one for each signing
+// key.
 func deriveSecrets(keyPairs [][]byte) (secrets [][]byte) {
 	for i := 0; i < len(keyPairs); i += 2 {
 		mac := hmac.New(sha256.New, keyPairs[i])
@@ -58,7 +59,7 @@ func deriveSecrets(keyPairs [][]byte) (secrets [][]byte) {
 }
 
 // hashID returns the _id of a session's document. The ID cannot be computed from it. The ID may
-// have the suffix that [cookieID.undecided] adds.
+// have the suffix that [Store.undecided] adds.
 func hashID(id string) string {
 	id, _, _ = strings.Cut(id, ".")
 	var text [maxIDLength]byte // on the stack
@@ -71,8 +72,7 @@ func hashID(id string) string {
 // validHash reports whether s has the form of a hash.
 func validHash(s string) bool { return len(s) == hashLength && validID(s) }
 
-// validID reports whether id has the form of a session ID. It rejects other content
-// signed with the same keys, such as a CookieStore's values.
+// validID reports whether id has the form of a session ID.
 func validID(id string) bool {
 	for i := range len(id) {
 		if c := id[i]; (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
@@ -85,40 +85,63 @@ func validID(id string) bool {
 // cookieID is what a cookie carries: the session's ID and, after an undecided renewal, what the
 // next request needs to complete it.
 type cookieID struct {
-	text   string // all of it
-	id     string
-	from   string // the hash of the session that this one was renewed from, if that may still be live
-	rev    int64  // of that session, as the renewal knew it; 0 if it was in the old store
-	keys   string // the names of the keys that the renewal has changed, each with a NUL before and after
-	signed bool   // the text is this store's own; an ID that is passed to Fetch may be anybody's
-	old    bool   // the cookie is not signed by the newest key
+	text string // all of it
+	id   string
+	from string // the hash of the session that this one was renewed from, if that may still be live
+	rev  int64  // of that session, as the renewal knew it; 0 if it was in the old store
+	keys string // the names of the keys that the renewal has changed, each with a NUL before and after
+	old  bool   // the cookie is not signed by the newest key
 }
 
 // undecided returns the ID of the session after an undecided renewal.
-func (c cookieID) undecided() string {
+func (s *Store) undecided(c cookieID) string {
 	const longest = 1 << 10 // leaves room in the cookie; without the names, no other changes are merged
 	keys := ""
 	if len(c.keys) <= longest {
 		keys = base64.RawURLEncoding.EncodeToString([]byte(c.keys))
 	}
-	return fmt.Sprintf("%s.%s.%d.%s", c.id, c.from, c.rev, keys)
+	text := fmt.Sprintf("%s.%s.%d.%s", c.id, c.from, c.rev, keys)
+	return text + "." + s.macOf(s.secrets[0], text)
 }
 
-// parseCookieID is the inverse of [cookieID.undecided]. A text without a dot is only an ID.
-func parseCookieID(text string) (c cookieID, ok bool) {
-	id, rest, undecided := strings.Cut(text, ".")
-	c.text, c.id = text, id
-	if !undecided {
-		return c, validID(id)
+// macOf returns the last part of an undecided ID. A cookie is signed as a whole, but an ID that is
+// passed to Fetch may be anybody's.
+func (*Store) macOf(secret []byte, text string) string {
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte("undecided renewal\x00" + text))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// parseID is the inverse of [Store.undecided]. A text without a dot is only an ID. If the rest is not
+// authentic, only the ID counts.
+func (s *Store) parseID(text string) (c cookieID, ok bool) {
+	var undecided bool
+	c.text = text
+	if c.id, _, undecided = strings.Cut(text, "."); !undecided {
+		return c, validID(text)
 	}
-	parts := strings.Split(rest, ".")
-	if len(parts) != 3 {
+	if !(idSerializer{}).valid(text) {
 		return cookieID{}, false
 	}
-	rev, errRev := strconv.ParseInt(parts[1], 10, 64)
-	keys, errKeys := base64.RawURLEncoding.DecodeString(parts[2])
-	c.from, c.rev, c.keys = parts[0], rev, string(keys)
-	return c, validID(id) && validHash(c.from) && rev >= 0 && errRev == nil && errKeys == nil
+	parts := strings.Split(text, ".")
+	signed, mac := strings.Join(parts[:4], "."), []byte(parts[4])
+	authentic := func(secret []byte) bool { return hmac.Equal(mac, []byte(s.macOf(secret, signed))) }
+	rev, errRev := strconv.ParseInt(parts[2], 10, 64)
+	keys, errKeys := base64.RawURLEncoding.DecodeString(parts[3])
+	if slices.ContainsFunc(s.secrets, authentic) && errRev == nil && errKeys == nil {
+		c.from, c.rev, c.keys = parts[1], rev, string(keys)
+	}
+	return c, true
+}
+
+// valid reports whether a text has the form of an ID, or of one after an undecided renewal. It
+// rejects other content signed with the same keys, such as a CookieStore's values.
+func (idSerializer) valid(text string) bool {
+	if !strings.Contains(text, ".") {
+		return validID(text)
+	}
+	parts := strings.Split(text, ".")
+	return len(parts) == 5 && validID(parts[0]) && validHash(parts[1])
 }
 
 // textsExcept returns the texts of the cookies but one.
@@ -142,10 +165,10 @@ func (idSerializer) Serialize(src any) ([]byte, error) {
 	return []byte(text), nil
 }
 
-func (idSerializer) Deserialize(src []byte, dst any) error {
+func (s idSerializer) Deserialize(src []byte, dst any) error {
 	dstText, ok := dst.(*string)
 	text := string(src)
-	if _, valid := parseCookieID(text); !ok || !valid {
+	if !ok || !s.valid(text) {
 		return errID
 	}
 	*dstText = text
@@ -209,11 +232,11 @@ func (s *Store) verify(name, content string) (cookieID, error) {
 			errs = append(errs, err)
 			continue
 		}
-		c, ok := parseCookieID(text)
+		c, ok := s.parseID(text)
 		if !ok {
 			return cookieID{}, nil
 		}
-		c.signed, c.old = true, i > 0
+		c.old = i > 0
 		return c, nil
 	}
 	if len(errs) == 0 {

@@ -177,7 +177,7 @@ func (s *Store) load(ctx context.Context, name string, c cookieID, into map[any]
 // session is nil.
 func (s *Store) Fetch(ctx context.Context, name, id string) (*sessions.Session, error) {
 	err := checkCookieName(name)
-	c, valid := parseCookieID(id)
+	c, valid := s.parseID(id)
 	if err == nil && !valid {
 		err = ErrNotFound
 	}
@@ -237,22 +237,30 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID) error {
 			}
 			continue
 		case errors.Is(err, ErrNotFound):
-			// A logout has ended the old session before it was renewed. Or the tombstone has
-			// expired, after an hour. A logout is final, so the first is assumed.
+			// A logout has ended the old session before it was renewed. Or an hour has passed, and
+			// the tombstone has expired. A logout is final, so the first is assumed.
 			return s.endRenewed(ctx, &f)
 		case errors.Is(err, ErrCorrupt): // it cannot be loaded
 			return nil
 		case err != nil:
 			return err
-		case !was.name.Equal(f.name), !was.createdAt.Equal(f.createdAt) && !(c.signed && c.rev == 0):
-			return nil // not the session that f was renewed from
-		case was.movedTo == f.hash, !was.tombstone && !was.alive(f.readAt):
-			return nil
+		case was.movedTo == f.hash:
+			return s.keepTombstone(ctx, &was.meta, f.expiresAt)
 		case was.tombstone:
-			if renewed, err := s.renewedSession(ctx, was.movedTo, f.readAt); err == nil && f.sameOwner(&renewed) {
-				return nil
+			// Another renewal has won. The browser may have the cookie of this one, so both live,
+			// until one is presented after a logout of the other.
+			winner, err := s.renewedSession(ctx, was.movedTo, f.readAt)
+			switch {
+			case errors.Is(err, ErrUnavailable):
+				return err
+			case err != nil:
+				return s.endRenewed(ctx, &f)
 			}
-			return s.endRenewed(ctx, &f)
+			merged := f.rev > c.rev+1
+			if err := s.keepTombstone(ctx, &was.meta, f.expiresAt); err != nil || merged || !f.sameOwner(&winner) {
+				return err
+			}
+			was.record = winner.record // see [renewal.join]
 		}
 		if merged, ok := s.withOldChanges(c, &f.record, &was.record); ok {
 			doc := s.codec.document(&merged)
@@ -262,7 +270,13 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID) error {
 				continue
 			}
 		}
+		if was.hash != c.from {
+			return nil
+		}
 		grave := was.toTombstone(f.hash, f.readAt)
+		if f.expiresAt.After(grave.expiresAt) { // until then the browser may send this cookie
+			grave.expiresAt = f.expiresAt
+		}
 		done, err := s.updateDocument(ctx, guards{stored: true, rev: was.rev}.filter(c.from), grave.burial())
 		if done || err != nil {
 			return err
@@ -271,14 +285,29 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, errContended)
 }
 
+// keepTombstone keeps the tombstone of a renewal as long as the browser may send the cookie that needs
+// it.
+func (s *Store) keepTombstone(ctx context.Context, grave *meta, until time.Time) error {
+	if !grave.expiresAt.Before(until) {
+		return nil
+	}
+	filter, update := bsonval.NewBuilder(160), bsonval.NewBuilder(64)
+	filter.String(fieldID, grave.hash)
+	filter.String(fieldMovedTo, grave.movedTo)
+	update.Begin("$max")
+	update.Time(fieldExpiresAt, until)
+	update.End()
+	_, err := s.updateDocument(ctx, filter.Document(), update.Document())
+	return err
+}
+
 // withOldChanges returns the new session of an undecided renewal with what others have stored in
 // the old one since, and whether that is anything. A key that the renewal has changed itself keeps
 // its value.
 func (s *Store) withOldChanges(c cookieID, f, was *record) (record, bool) {
 	ours := func(name string) bool { return strings.Contains(c.keys, "\x00"+name+"\x00") }
-	owner, err := bsonval.EncodeKey(s.cfg.OwnerKey)
-	newOwner := err == nil && s.cfg.OwnerKey != "" && ours(owner)
-	if !c.signed || c.keys == "" || was.rev == c.rev || newOwner && !was.owner.IsZero() && !was.owner.Equal(f.owner) {
+	newOwner := ours(changedOwner)
+	if c.keys == "" || was.rev == c.rev || newOwner && !was.owner.IsZero() && !was.owner.Equal(f.owner) {
 		return record{}, false // the last: one user's changes are not merged into another's session
 	}
 	merged := *f
@@ -299,13 +328,16 @@ func (s *Store) withOldChanges(c cookieID, f, was *record) (record, bool) {
 	return merged, true
 }
 
-// changedAge is among the names of changed keys if MaxAge was changed. No key has this name.
-const changedAge = ""
+// These are among the names of changed keys if MaxAge and the owner were changed. No key has such a
+// name.
+const (
+	changedAge   = ""
+	changedOwner = "."
+)
 
 // settle completes the session's renewal if it was left undecided.
 func (s *Store) settle(ctx context.Context, session *sessions.Session, st *state) error {
-	c, _ := parseCookieID(st.id)
-	c.signed = true // the renewal was this session's
+	c, _ := s.parseID(st.id)
 	if undecided := c.from != "" && st.err == nil; !undecided {
 		return nil
 	}
@@ -342,7 +374,7 @@ func (s *Store) adopt(ctx context.Context, session *sessions.Session, st *state)
 	if s.adoptFrom(session, st) {
 		return nil
 	}
-	if c, valid := parseCookieID(session.ID); valid && !session.IsNew {
+	if c, valid := s.parseID(session.ID); valid && !session.IsNew {
 		f, err := s.load(ctx, session.Name(), c, nil)
 		switch {
 		case errors.Is(err, ErrNotFound):
@@ -377,6 +409,8 @@ func (s *Store) adoptFrom(session *sessions.Session, st *state) bool {
 		return false
 	}
 	st.known, st.id, st.stored, st.err = true, theirs.id, true, theirs.err
+	st.doubts = theirs.doubts
+	st.doubts.keys = slices.Clone(theirs.doubts.keys)
 	st.record, st.readAt, st.correct, st.given = theirs.record, theirs.readAt, theirs.correct, theirs.given
 	return true
 }

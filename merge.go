@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/mongostore/mongostore/internal/bsonval"
@@ -194,6 +195,9 @@ func (p *plan) changedNames() string {
 	}
 	if p.newAge {
 		names.WriteString(changedAge + "\x00")
+	}
+	if p.newOwner {
+		names.WriteString(changedOwner + "\x00")
 	}
 	return names.String()
 }
@@ -394,6 +398,12 @@ func (c *change) apply(fields []field) []field {
 
 func valueError(name string, v any, err error) error {
 	return fmt.Errorf("value of key %q, type %T: %w", name, v, err)
+}
+
+// fieldsOf returns the fields that a save of the session would store, sorted by name.
+func (s *Store) fieldsOf(session *sessions.Session, st *state) ([]field, error) {
+	_, fields, err := s.codec.diff(&st.record, session.Values, st.doubts, s.cfg.MaxSize)
+	return slices.SortedFunc(slices.Values(fields), byName), err
 }
 
 // result is what the database has acknowledged.

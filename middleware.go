@@ -77,7 +77,8 @@ func (s *Store) Middleware(name string) func(http.Handler) http.Handler {
 			original := maps.Clone(w.Header())
 			response := firstbyte.New(w, func() error {
 				err := s.saveOnce(w, r, session)
-				if err == nil && setsCookie(w.Header(), name) {
+				setsCookie := func(line string) bool { return strings.HasPrefix(line, name+"=") }
+				if err == nil && slices.ContainsFunc(w.Header()["Set-Cookie"], setsCookie) {
 					// The handler may have sent headers that let shared caches store the response.
 					w.Header().Add("Cache-Control", `no-cache="Set-Cookie"`)
 				}
@@ -166,11 +167,6 @@ func (s *Store) saveOnce(w http.ResponseWriter, r *http.Request, session *sessio
 	}
 }
 
-// setsCookie reports whether the header has a cookie of the name.
-func setsCookie(header http.Header, name string) bool {
-	return slices.ContainsFunc(header["Set-Cookie"], func(line string) bool { return strings.HasPrefix(line, name+"=") })
-}
-
 // warnOfLoss logs that the response claims more than what is stored: the handler has changed the
 // session after it was saved, or ignored that its own save failed.
 func (s *Store) warnOfLoss(r *http.Request, session *sessions.Session, begun bool, status int) {
@@ -189,10 +185,7 @@ func (s *Store) ignoredError(session *sessions.Session) error {
 	st := s.states.of(session)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.failure == nil {
-		return nil
-	}
-	return st.failure.err
+	return st.failed
 }
 
 // isSettled reports whether there is nothing to save: the session is new and empty, the application
@@ -208,13 +201,13 @@ func (s *Store) isSettled(session *sessions.Session) bool {
 	switch {
 	case st.ended:
 		return true
-	case st.failure == nil || s.optionsOf(session, st).MaxAge < 0:
+	case st.failed == nil || s.optionsOf(session, st).MaxAge < 0:
 		return false
-	case st.failure.renewal || st.err != nil:
+	case st.failedIn == intentRenew || st.err != nil:
 		return true
 	}
 	fields, err := s.fieldsOf(session, st)
-	return err != nil || st.failure.invalid == nil && slices.EqualFunc(fields, st.failure.fields, func(a, b field) bool {
+	return err != nil || st.invalid == nil && slices.EqualFunc(fields, st.unsaved, func(a, b field) bool {
 		return a.name == b.name && s.codec.Same(a.value, b.value)
 	})
 }

@@ -72,7 +72,7 @@ func (s *Store) migrate(r *http.Request, session *sessions.Session, st *state, e
 // session may have been stored, or ended, under the ID derived from an older signing key,
 // before the newest key was added. The error is that of read, or ErrGone if a logout is pending.
 func (s *Store) findMigrated(ctx context.Context, name, content string) (id string, f found, err error) {
-	for _, secret := range s.deriving {
+	for _, secret := range s.secrets {
 		id = derivedID(secret, name, content)
 		hash := hashID(id)
 		if s.removals.pending(hash) {
@@ -82,7 +82,7 @@ func (s *Store) findMigrated(ctx context.Context, name, content string) (id stri
 			return id, f, err
 		}
 	}
-	return derivedID(s.deriving[0], name, content), found{}, err
+	return derivedID(s.secrets[0], name, content), found{}, err
 }
 
 // contentsOf returns the contents of the request's cookies of the name. None of them belongs
@@ -113,27 +113,18 @@ func withoutCookies(r *http.Request, name string, contents []string) *http.Reque
 // takeOver copies the values of the old store's session to session. It reports whether that
 // session exists or may exist.
 func (s *Store) takeOver(r *http.Request, session *sessions.Session, st *state, o *origin) (known bool, _ error) {
-	var old *sessions.Session
-	err := s.askOld(r.Context(), o.request, func(r *http.Request) (err error) {
-		old, err = s.cfg.MigrateFrom.New(r, session.Name())
-		return err
-	})
-	var notCookie securecookie.Error
+	exists, err := s.loadOld(r.Context(), o)
 	switch {
-	case err == nil && old != nil && !old.IsNew:
-	case err == nil, errors.As(err, &notCookie), errors.Is(err, fs.ErrNotExist), errors.Is(err, mongo.ErrNoDocuments):
-		return false, nil
-	default:
+	case err != nil:
 		// The session may exist: an outage of the old store must not log the user out, and a
 		// logout still ends the session.
 		st.origin = o
 		st.err = fmt.Errorf("mongostore: load session to migrate: %w: %w", ErrUnavailable, redactedOld(err))
 		return true, st.err
+	case !exists:
+		return false, nil
 	}
-	o.session = old
-	if old.Options != nil && old.Options.MaxAge > 0 {
-		o.until = time.Duration(min(int64(old.Options.MaxAge), longestMaxAge)) * time.Second
-	}
+	old := o.session
 	if before, ok := s.cfg.MigrateFrom.(*Store); ok {
 		rec := before.states.of(old).record
 		o.record.createdAt, o.record.maxAge = rec.createdAt, rec.maxAge
@@ -154,6 +145,58 @@ func (s *Store) takeOver(r *http.Request, session *sessions.Session, st *state, 
 	_, o.record.fields, _ = s.codec.diff(&record{}, session.Values, doubts{}, maxDocumentSize)
 	st.origin = o
 	return true, nil
+}
+
+// loadOld loads the old store's session into the origin, and reports whether there is one.
+func (s *Store) loadOld(ctx context.Context, o *origin) (exists bool, _ error) {
+	var old *sessions.Session
+	err := s.askOld(ctx, o.request, func(r *http.Request) (err error) {
+		old, err = s.cfg.MigrateFrom.New(r, o.name)
+		return err
+	})
+	var notCookie securecookie.Error
+	switch {
+	case err == nil && old != nil && !old.IsNew:
+	case err == nil, errors.As(err, &notCookie), errors.Is(err, fs.ErrNotExist), errors.Is(err, mongo.ErrNoDocuments):
+		return false, nil
+	default:
+		return false, err
+	}
+	o.session = old
+	if old.Options != nil { // gorilla's codecs accept 30 days unless MaxAge was set by the method
+		age := time.Duration(min(int64(old.Options.MaxAge), longestMaxAge)) * time.Second
+		o.until = max(o.until, age)
+	}
+	return true, nil
+}
+
+// otherOldSessions returns the endings for a logout's other cookies of the old store, such as one for
+// another path, and those of their sessions that are still in the old store.
+func (s *Store) otherOldSessions(ctx context.Context, r *http.Request, name string, st *state) (endings []ending, old []*origin) {
+	if s.cfg.MigrateFrom == nil {
+		return nil, nil
+	}
+	contents := contentsOf(r, name)
+	for _, content := range contents {
+		if c, err := s.verify(name, content); err == nil && c.id != "" && c.text == st.id {
+			continue
+		}
+		id, _, err := s.findMigrated(ctx, name, content)
+		switch {
+		case id == st.id, st.origin != nil && id == st.origin.id:
+			continue
+		case !errors.Is(err, ErrNotFound):
+			endings = append(endings, ending{hash: hashID(id)})
+			continue
+		}
+		others := slices.DeleteFunc(slices.Clone(contents), func(c string) bool { return c == content })
+		o := &origin{name: name, id: id, until: oldCookieLife, request: withoutCookies(r, name, others)}
+		if exists, err := s.loadOld(ctx, o); exists || err != nil {
+			endings = append(endings, o.ending())
+			old = append(old, o)
+		}
+	}
+	return endings, old
 }
 
 // askOld calls the old store, within Timeout. A store that hangs keeps its goroutine.
@@ -191,9 +234,17 @@ func (s *Store) mustRenew(p *plan) bool {
 // removeOld removes a migrated session from the old store. It copies the old store's expiring
 // cookie to the response, unless that would expire this store's cookie, which has the options ours.
 func (s *Store) removeOld(ctx context.Context, w http.ResponseWriter, st *state, ours sessions.Options) error {
-	o := st.origin
-	if o == nil || o.session == nil {
-		st.origin = nil
+	if o := st.origin; o != nil {
+		if err := s.removeFromOld(ctx, w, o, ours); err != nil {
+			return err
+		}
+	}
+	st.origin = nil
+	return nil
+}
+
+func (s *Store) removeFromOld(ctx context.Context, w http.ResponseWriter, o *origin, ours sessions.Options) error {
+	if o.session == nil {
 		return nil
 	}
 	var own sessions.Options
@@ -212,7 +263,6 @@ func (s *Store) removeOld(ctx context.Context, w http.ResponseWriter, st *state,
 			"error", err, "collection", s.coll.Name())
 		return err
 	}
-	st.origin = nil
 	if w == nil {
 		return nil
 	}

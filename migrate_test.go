@@ -1327,3 +1327,90 @@ func TestDamagedMigratedSession(t *testing.T) {
 		})
 	}
 }
+
+// requestWith returns a request with cookies of one name, in their order.
+func requestWith(path string, cookies ...string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "https://example.com"+path, nil)
+	for _, c := range cookies {
+		r.AddCookie(&http.Cookie{Name: storetest.Name, Value: c})
+	}
+	return r
+}
+
+// TestLogoutEndsAllCookiesOfTheOldStore: a browser sends one of another path beside that of this store, or
+// two of the old store.
+func TestLogoutEndsAllCookiesOfTheOldStore(t *testing.T) {
+	t.Parallel()
+	logout := func(t *testing.T, f *storetest.Fixture, byHand bool, cookies ...string) *httptest.ResponseRecorder {
+		t.Helper()
+		r, w := requestWith("/app/logout", cookies...), httptest.NewRecorder()
+		session, err := f.Store.New(r, storetest.Name)
+		if err != nil || session.IsNew {
+			t.Fatal(err, session.IsNew)
+		}
+		if byHand {
+			session = sessions.NewSession(f.Store, storetest.Name)
+			session.Options = mongostore.DefaultOptions()
+		}
+		session.Options.MaxAge = -1
+		if err := f.Store.Save(r, w, session); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range cookies {
+			session, err := f.Another().New(requestWith("/app", c), storetest.Name)
+			if err != nil || !session.IsNew || len(session.Values) > 0 {
+				t.Errorf("cookie %d after the logout: %v %v", i, session.Values, err)
+			}
+		}
+		return w
+	}
+	for _, byHand := range []bool{false, true} {
+		t.Run(fmt.Sprint("another path, by hand ", byHand), func(t *testing.T) {
+			t.Parallel()
+			old := sessions.NewCookieStore(signingKey)
+			old.Options.Path = "/app"
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+			before, now := f.Browser(), f.Browser()
+			before.LoginAt(old)
+			now.Visit(storetest.SetValue("user", "bob")) // at a path where the old cookie is not sent
+			w := logout(t, f, byHand, before.Cookies[storetest.Name], now.Cookies[storetest.Name])
+			paths := map[string]bool{}
+			for _, c := range w.Result().Cookies() {
+				paths[c.Path] = c.MaxAge < 0
+			}
+			if !paths["/"] || !paths["/app"] {
+				t.Errorf("the cookies are %q", w.Header()["Set-Cookie"])
+			}
+			f.WantLive(0)
+		})
+		t.Run(fmt.Sprint("two of the old store, by hand ", byHand), func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			old := sessions.NewFilesystemStore(folder, signingKey)
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+			one, two := f.Browser(), f.Browser()
+			one.LoginAt(old)
+			two.LoginAt(old)
+			logout(t, f, byHand, one.Cookies[storetest.Name], two.Cookies[storetest.Name])
+			if files, err := os.ReadDir(folder); len(files) > 0 || err != nil {
+				t.Errorf("the old store has %d sessions, %v", len(files), err)
+			}
+		})
+	}
+}
+
+// TestTombstoneOutlivesTheOldCookie: gorilla's codecs accept a cookie for 30 days, even if Options.MaxAge
+// is less.
+func TestTombstoneOutlivesTheOldCookie(t *testing.T) {
+	t.Parallel()
+	for maxAge, life := range map[int]time.Duration{3600: 30 * 24 * time.Hour, 90 * 86400: 90 * 24 * time.Hour} {
+		old := sessions.NewCookieStore(signingKey)
+		old.Options.MaxAge = maxAge
+		f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+		b := f.Browser()
+		b.LoginAt(old)
+		b.Visit(storetest.SetValue("n", 1))
+		b.Logout()
+		storetest.WantTime(t, f.Documents()[0], "expiresAt", time.Now().Add(life))
+	}
+}

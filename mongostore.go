@@ -37,7 +37,7 @@ type Store struct {
 	codec     *valueCodec
 	merger    merger
 	lifetimes lifetimes
-	deriving  [][]byte // the secrets of derived IDs, that of the newest signing key first
+	secrets   [][]byte // derived from the signing keys, the newest first
 
 	states   states
 	removals removals
@@ -163,7 +163,7 @@ func newStore(coll *mongo.Collection, cfg Config, keyPairs [][]byte) (*Store, er
 		cfg:       cfg,
 		codec:     &valueCodec{Codec: values, seals: seals},
 		lifetimes: lifetimes{browser: cfg.BrowserTTL, absolute: cfg.AbsoluteTimeout, touch: cfg.TouchInterval},
-		deriving:  deriveSecrets(keyPairs),
+		secrets:   deriveSecrets(keyPairs),
 	}
 	s.merger = merger{codec: s.codec, policy: cfg.OnConflict}
 	if cfg.Cleanup != CleanupTTLIndex && cfg.OwnerKey == "" {

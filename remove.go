@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gorilla/sessions"
@@ -28,7 +29,7 @@ func (s *Store) Remove(ctx context.Context, session *sessions.Session) error {
 }
 
 func (s *Store) remove(ctx context.Context, session *sessions.Session, st *state) error {
-	endings := st.endings(session)
+	endings := s.endings(session, st)
 	if err := s.endAll(ctx, endings); err != nil {
 		return fmt.Errorf("mongostore: remove session: %w", err)
 	}
@@ -42,9 +43,11 @@ func (s *Store) remove(ctx context.Context, session *sessions.Session, st *state
 }
 
 // logout is Save with a negative MaxAge. A database error is logged as a warning.
-func (s *Store) logout(ctx context.Context, w http.ResponseWriter, session *sessions.Session, st *state, o *sessions.Options) error {
-	ctx = context.WithoutCancel(ctx) // a user who has disconnected has still logged out
-	endings := st.endings(session)
+func (s *Store) logout(r *http.Request, w http.ResponseWriter, session *sessions.Session, st *state, o *sessions.Options) error {
+	ctx := context.WithoutCancel(r.Context()) // a user who has disconnected has still logged out
+	endings := s.endings(session, st)
+	more, old := s.otherOldSessions(ctx, r, session.Name(), st)
+	endings = append(endings, more...)
 	err := s.endAll(ctx, endings)
 	if errors.Is(err, errUnacknowledged) {
 		return fmt.Errorf("mongostore: remove session: %w", err)
@@ -67,6 +70,9 @@ func (s *Store) logout(ctx context.Context, w http.ResponseWriter, session *sess
 		return fmt.Errorf("mongostore: remove session: %w", err)
 	}
 	_ = s.removeOld(ctx, w, st, *o)
+	for _, origin := range old {
+		_ = s.removeFromOld(ctx, w, origin, *o)
+	}
 	st.expireCookie(w, cookie)
 	return nil
 }
@@ -78,7 +84,7 @@ type ending struct {
 }
 
 // endings returns the sessions that a logout of the session has to end.
-func (st *state) endings(session *sessions.Session) (endings []ending) {
+func (s *Store) endings(session *sessions.Session, st *state) (endings []ending) {
 	if st.ended {
 		return nil
 	}
@@ -92,19 +98,28 @@ func (st *state) endings(session *sessions.Session) (endings []ending) {
 		endings = append(endings, ending{hash: hashID(session.ID)})
 	}
 	if o := st.origin; o != nil && o.id != "" {
-		m := o.meta(now())
-		grave := m.toTombstone("", m.createdAt)
-		endings = append(endings, ending{m.hash, &grave})
+		endings = append(endings, o.ending())
 	}
 	for _, id := range st.others {
 		endings = append(endings, ending{hash: hashID(id)})
 	}
-	for _, id := range append(st.others, st.id) { // and what they were renewed from
-		if c, _ := parseCookieID(id); c.from != "" {
+	ids := append(slices.Clone(st.others), st.id)
+	if session.ID != st.id {
+		ids = append(ids, session.ID)
+	}
+	for _, id := range ids { // and what they were renewed from
+		if c, _ := s.parseID(id); c.from != "" {
 			endings = append(endings, ending{hash: c.from})
 		}
 	}
 	return endings
+}
+
+// ending returns the ending of a session that is still in the old store.
+func (o *origin) ending() ending {
+	m := o.meta(now())
+	grave := m.toTombstone("", m.createdAt)
+	return ending{m.hash, &grave}
 }
 
 // end records that the application has ended the session.

@@ -85,7 +85,7 @@ func (s *Store) renew(ctx context.Context, p *plan) (*result, error) {
 		return res, err
 	}
 	c := cookieID{id: p.id, from: rn.old, rev: rn.rev, keys: p.changedNames()}
-	return &result{plan: res.plan, id: c.undecided(), merged: res.merged, undecided: undecided}, nil
+	return &result{plan: res.plan, id: s.undecided(c), merged: res.merged, undecided: undecided}, nil
 }
 
 // decide ends the old ID. undecided is the error if the database does not report whether it

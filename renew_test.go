@@ -1333,9 +1333,11 @@ func TestFetchWithAForgedSuffixEndsNoOtherSession(t *testing.T) {
 	}
 	attacker := f.Browser()
 	attacker.Do(storetest.SetValue("user", "eve"))
+	names, mac := base64.RawURLEncoding.EncodeToString([]byte("\x00n\x00")), storetest.HashOf("a MAC")
 	for _, suffix := range []string{
-		key, key + ".", key + ".0.", key + ".1.", key + ".9." + base64.RawURLEncoding.EncodeToString([]byte("\x00n\x00")),
-		key + ".0." + base64.RawURLEncoding.EncodeToString([]byte("\x00n\x00")),
+		key, key + ".", key + ".0.", key + ".1.", key + ".9." + names, key + ".0." + names,
+		key + ".0." + names + ".", key + ".0." + names + "." + mac, key + ".1." + names + "." + mac,
+		storetest.HashOf("another") + ".0." + names + "." + mac, key + ".-1.?." + mac, key + ".0..." + mac,
 	} {
 		session, err := f.Store.Fetch(t.Context(), storetest.Name, attacker.CookieID()+"."+suffix)
 		if err != nil && !errors.Is(err, mongostore.ErrNotFound) {
@@ -1348,6 +1350,187 @@ func TestFetchWithAForgedSuffixEndsNoOtherSession(t *testing.T) {
 	}
 	if got := attacker.Load().Values; got["user"] != "eve" {
 		t.Errorf("values of the attacker: %v", got)
+	}
+	f.WantDocuments(2)
+}
+
+// leaveUndecided renews a session so that neither the caller nor the store knows whether that was carried
+// out, and has others do something before the server can be reached again.
+func leaveUndecided(f *storetest.Fixture, b *storetest.Browser, session *sessions.Session, command string, meanwhile func()) {
+	f.T.Helper()
+	rule := storetest.Rule{Kind: storetest.Refuse, Once: true, Away: true}
+	if command == "insert" { // of the tombstone
+		rule.Skip = 1
+	}
+	f.Wire.On(command, rule)
+	if w, err := b.Renew(session); !errors.Is(err, mongostore.ErrUnavailable) || len(w.Result().Cookies()) != 1 {
+		f.T.Fatalf("Renew: %v, %v", err, w.Result().Cookies())
+	}
+	if meanwhile != nil {
+		meanwhile()
+	}
+	f.Wire.Heal()
+	eventuallyReachable(f)
+}
+
+// deleteTombstones does what the TTL index does an hour after a renewal, unless they live longer.
+func deleteTombstones(f *storetest.Fixture) {
+	f.T.Helper()
+	inAnHour := bson.D{{Key: "rev", Value: nil}, {Key: "expiresAt", Value: bson.D{{Key: "$lt", Value: time.Now().Add(2 * time.Hour)}}}}
+	if _, err := f.Coll.DeleteMany(f.T.Context(), inAnHour); err != nil {
+		f.T.Fatal(err)
+	}
+}
+
+// TestUndecidedRenewalOutlivesItsTombstone: pages that only read never save, so the browser keeps the
+// cookie of the undecided renewal.
+func TestUndecidedRenewalOutlivesItsTombstone(t *testing.T) {
+	t.Parallel()
+	for what, rule := range map[string]int{"not carried out": storetest.Refuse, "carried out": storetest.LoseAnswer} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t)
+			f.Store = f.OpenWith(time.Second)
+			b := f.Browser()
+			b.Visit(storetest.SetValue("cart", "tea"))
+			session := b.Load()
+			session.Values["user"] = "ada"
+			f.Wire.On("update", storetest.Rule{Kind: rule, Once: true, Away: true})
+			if _, err := b.Renew(session); !errors.Is(err, mongostore.ErrUnavailable) {
+				t.Fatal(err)
+			}
+			f.Wire.Heal()
+			eventuallyReachable(f)
+			b.Store = f.Another()
+			b.WantIn("the next request")
+			deleteTombstones(f)
+			b.WantIn("some hours later")
+		})
+	}
+}
+
+// TestUndecidedRenewalIsCompletedByAnyStore: one without an OwnerKey leaves the owner, and merges nothing of
+// one user into the session of another.
+func TestUndecidedRenewalIsCompletedByAnyStore(t *testing.T) {
+	t.Parallel()
+	for _, before := range []string{"", "ada", "bob"} {
+		t.Run("of "+before, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+			f.Store = f.OpenWith(time.Second)
+			b := f.Browser()
+			b.Visit(func(s *sessions.Session) {
+				if s.Values["cart"] = "tea"; before != "" {
+					s.Values["user"] = before
+				}
+			})
+			other := b.Clone().At(f.Another())
+			session := b.Load()
+			session.Values["user"] = "bob"
+			leaveUndecided(f, b, session, "update", func() { other.Visit(storetest.SetValue("n", 1)) })
+			b.Store = f.Another(func(c *mongostore.Config) { c.OwnerKey = "" })
+			values := b.Load().Values
+			if merged := values["n"] == 1; merged == (before == "ada") || values["user"] != "bob" {
+				t.Errorf("values %v", values)
+			}
+			if owner, _ := f.Document().Lookup("owner").StringValueOK(); owner != "bob" {
+				t.Errorf("the owner is %q", owner)
+			}
+			if n, err := f.Another().RevokeAll(t.Context(), "bob"); n != 1 || err != nil {
+				t.Errorf("%d sessions of bob ended, %v", n, err)
+			}
+			b.WantOut("after the revocation")
+		})
+	}
+}
+
+// TestUndecidedRenewalSetsItsOwnMaxAge, also if others have changed the old session since.
+func TestUndecidedRenewalSetsItsOwnMaxAge(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, storetest.StoreOptions(3600))
+	f.Store = f.OpenWith(time.Second)
+	b := f.Browser()
+	b.Visit(storetest.SetValue("cart", "tea"))
+	other := b.Clone().At(f.Another())
+	session := b.Load()
+	session.Values["user"], session.Options.MaxAge = "ada", 86400
+	leaveUndecided(f, b, session, "update", func() {
+		other.Visit(func(s *sessions.Session) { s.Values["n"], s.Options.MaxAge = 1, 7200 })
+	})
+	loaded := b.Load()
+	if loaded.Options.MaxAge != 86400 || loaded.Values["n"] != 1 {
+		t.Errorf("MaxAge %d, values %v", loaded.Options.MaxAge, loaded.Values)
+	}
+	storetest.WantTime(t, f.Document(), "expiresAt", time.Now().Add(24*time.Hour))
+}
+
+// TestUndecidedRenewalOfAMigratedSession ends the old store's cookie when it is completed.
+func TestUndecidedRenewalOfAMigratedSession(t *testing.T) {
+	t.Parallel()
+	old := sessions.NewCookieStore(signingKey)
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	f.Store = f.OpenWith(time.Second)
+	b := f.Browser()
+	b.LoginAt(old)
+	copied := b.Clone().At(f.Another())
+	leaveUndecided(f, b, b.Load(), "insert", nil)
+	b.Store = f.Another()
+	b.WantIn("the next request")
+	copied.WantOut("under the old store's cookie")
+	f.WantLive(1)
+}
+
+// TestUndecidedRenewalLosesToALoginOfTheSameUser: a login form sent twice. What the other login and those
+// before it have stored is in both sessions, and is merged only once.
+func TestUndecidedRenewalLosesToALoginOfTheSameUser(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	f.Store = f.OpenWith(time.Second)
+	one := f.Browser()
+	one.Visit(func(s *sessions.Session) { s.Values["cart"] = "tea"; s.AddFlash("seen") })
+	two := one.Clone().At(f.Another())
+	session := one.Load()
+	session.Values["user"], session.Values["first"] = "ada", 1
+	leaveUndecided(f, one, session, "update", func() {
+		two.Visit(func(s *sessions.Session) { s.Values["cart"] = "coffee"; s.Flashes() })
+		login := two.Load()
+		login.Values["user"], login.Values["second"] = "ada", 2
+		two.MustRenew(login)
+	})
+	one.Store = f.Another()
+	want := map[any]any{"user": "ada", "cart": "coffee", "first": 1, "second": 2}
+	if got := one.Load().Values; !samples.Same(got, want) {
+		t.Errorf("values %v, want %v", got, want)
+	}
+	held := one.Clone() // with the cookie of the undecided renewal
+	one.Visit(func(s *sessions.Session) { s.Values["cart"] = "milk" })
+	if got := held.Load().Values["cart"]; got != "milk" {
+		t.Errorf("after a save the cart has %v", got)
+	}
+	two.WantIn("the other login")
+	deleteTombstones(f)
+	held.WantIn("some hours later")
+}
+
+// TestRemovalEndsBothIDsOfAnUndecidedRenewal, also by a store that has not loaded the session.
+func TestRemovalEndsBothIDsOfAnUndecidedRenewal(t *testing.T) {
+	t.Parallel()
+	for _, unknown := range []bool{false, true} {
+		f := storetest.Setup(t)
+		f.Store = f.OpenWith(time.Second)
+		b := f.Browser().Login()
+		old := b.Clone().At(f.Another())
+		session := b.Load()
+		leaveUndecided(f, b, session, "update", nil)
+		store := f.Store
+		if unknown {
+			store = f.Another()
+		}
+		if err := store.Remove(t.Context(), session); err != nil {
+			t.Error(err)
+		}
+		old.WantOut("under the old ID")
+		b.At(f.Another()).WantOut("under the new one")
 	}
 }
 

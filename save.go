@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/gorilla/sessions"
@@ -63,16 +62,6 @@ func (s *Store) Touch(ctx context.Context, session *sessions.Session) error {
 	return s.store(ctx, session, intentTouch)
 }
 
-// intent is the call that a save serves.
-type intent int
-
-const (
-	intentSave intent = iota
-	intentRenew
-	intentPersist
-	intentTouch
-)
-
 // op is what a save does in the database.
 type op int
 
@@ -121,9 +110,8 @@ func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *session
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	defer func() {
-		if st.failure = nil; err != nil {
-			st.failure = &failure{err: err, renewal: in == intentRenew}
-			st.failure.fields, st.failure.invalid = s.fieldsOf(session, st)
+		if st.failed, st.failedIn = err, in; err != nil {
+			st.unsaved, st.invalid = s.fieldsOf(session, st)
 		}
 	}()
 
@@ -132,7 +120,7 @@ func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *session
 		if err := s.adoptCookies(r, session, st); err != nil {
 			return err
 		}
-		return s.logout(ctx, w, session, st, &o)
+		return s.logout(r, w, session, st, &o)
 	}
 	if err := s.adopt(ctx, session, st); err != nil {
 		return err
@@ -236,12 +224,6 @@ func (s *Store) finish(ctx context.Context, w http.ResponseWriter, st *state, re
 		return fmt.Errorf("mongostore: renew session: %w", res.undecided)
 	}
 	return nil
-}
-
-// fieldsOf returns the fields that a save of the session would store, sorted by name.
-func (s *Store) fieldsOf(session *sessions.Session, st *state) ([]field, error) {
-	_, fields, err := s.codec.diff(&st.record, session.Values, st.doubts, s.cfg.MaxSize)
-	return slices.SortedFunc(slices.Values(fields), byName), err
 }
 
 // failed records an error's effect on later saves, and returns the error wrapped.

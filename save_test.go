@@ -2305,3 +2305,30 @@ func TestTouchSettlesNoDoubts(t *testing.T) {
 		t.Errorf("stored: %v, want free", got)
 	}
 }
+
+// TestDoubtsAreThoseOfTheSession: a second store on the collection sends a value again that the first one
+// does not know to be stored.
+func TestDoubtsAreThoseOfTheSession(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	second, err := mongostore.Open(t.Context(), f.Cfg, signingKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = second.Close(context.WithoutCancel(t.Context())) })
+	b := f.Browser()
+	b.Visit(storetest.SetValue("plan", "free"))
+	session := b.Load()
+	session.Values["plan"] = "gold"
+	f.Wire.On("update", storetest.Rule{Kind: storetest.LoseAnswer, Once: true})
+	if err := f.Store.Persist(t.Context(), session); !errors.Is(err, mongostore.ErrUnavailable) {
+		t.Fatalf("persist: %v", err)
+	}
+	session.Values["plan"] = "free"
+	if err := second.Persist(t.Context(), session); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.Load().Values["plan"]; got != "free" {
+		t.Errorf("stored: %v, want free", got)
+	}
+}

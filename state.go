@@ -24,11 +24,15 @@ type state struct {
 	others []string // further IDs in the request's cookies, for a logout
 	stored bool     // the database has acknowledged a document for id
 
-	err       error    // why the session must not be saved; nil when it may
-	renewable bool     // despite err, Renew may store it: the session was just renewed
-	renewedTo string   // the hash that it was renewed to
-	ended     bool     // by the application, with this session
-	failure   *failure // of the last Save or Renew; nil if that returned nil
+	err       error  // why the session must not be saved; nil when it may
+	renewable bool   // despite err, Renew may store it: the session was just renewed
+	renewedTo string // the hash that it was renewed to
+	ended     bool   // by the application, with this session
+
+	failed   error   // of the last Save or Renew; nil if that returned nil
+	failedIn intent  // the call that failed
+	unsaved  []field // what it would have stored
+	invalid  error   // why it could not store any
 
 	record  record // the document, as far as this session knows it
 	readAt  time.Time
@@ -43,13 +47,15 @@ type state struct {
 	origin *origin // of a session that is to be migrated, until the old store has removed it
 }
 
-// failure is the error of a Save or Renew that the application called.
-type failure struct {
-	err     error
-	renewal bool
-	fields  []field // those that a save would have stored
-	invalid error   // why it cannot store any
-}
+// intent is the call that a save serves.
+type intent int
+
+const (
+	intentSave intent = iota
+	intentRenew
+	intentPersist
+	intentTouch
+)
 
 // doubts are the changes of this session that were sent and not acknowledged. They count as
 // changes until a write that includes them is acknowledged.

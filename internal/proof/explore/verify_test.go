@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -22,7 +20,7 @@ import (
 // Terms. A family is a session and what was renewed from it: the IDs that it has had.
 // The first family is the one that the script begins with. A session that was made because a
 // request found none begins a family. Of two renewals of one session that both succeed, the
-// one that returned later begins a family as well (a login form sent twice).
+// one that the first was not renewed to begins a family as well (a login form sent twice).
 // A family lives if a store loads a session under one of its IDs.
 //
 //  1. Errors. A request ends with nil, ErrGone, ErrConflict (under Reject only) or
@@ -65,6 +63,7 @@ import (
 //     of the login, no server can help it.
 func (b *bubble) verify() {
 	c := &check{bubble: b, family: map[string]int{}, live: map[string]*sessions.Session{}}
+	c.settle()
 	c.families()
 	c.look()
 	c.errors()
@@ -88,6 +87,41 @@ type check struct {
 	oldHas bool // a session with the user is loaded by the cookie of the store to migrate from
 }
 
+// settle completes the renewals that were left undecided, as the browsers' next requests do.
+func (c *check) settle() {
+	for _, p := range c.sites {
+		c.client = c.openOn(p.client, p.dialer, 9, c.script.configFor(1)).store
+		break
+	}
+	for _, v := range c.byEnd() {
+		if strings.Contains(v.issued, ".") {
+			_, _ = c.client.Fetch(context.Background(), name, v.issued)
+		}
+	}
+}
+
+// byEnd returns the visits in the order of their ends.
+func (c *check) byEnd() []*visit {
+	return slices.SortedStableFunc(slices.Values(c.visits), func(v, w *visit) int { return v.ret - w.ret })
+}
+
+// renewedTo returns the ID that a session was renewed to, if a visit has it. The empty ID stands for the
+// session of the store to migrate from.
+func (c *check) renewedTo(id string) string {
+	known, renewed := map[any]string{}, map[any]bool{}
+	for _, v := range c.visits {
+		known[keyOf(v.id)], known[keyOf(v.issued)] = v.id, v.issued
+		renewed[keyOf(v.issued)] = v.kind == "login"
+	}
+	for _, doc := range c.server.Documents("sessions") {
+		fields := fieldsOf(doc)
+		if hash := fields["_id"]; hash == keyOf(id) || id == "" && !renewed[hash] && fields["movedTo"] != nil {
+			return known[fields["movedTo"]]
+		}
+	}
+	return ""
+}
+
 // families finds out which IDs belong together.
 func (c *check) families() {
 	last := 1
@@ -96,10 +130,8 @@ func (c *check) families() {
 		c.family[c.first] = 1
 		c.ids = append(c.ids, c.first)
 	}
-	ordered := slices.Clone(c.visits)
-	slices.SortStableFunc(ordered, func(v, w *visit) int { return v.ret - w.ret })
 	renewed := map[string]bool{}
-	for _, v := range ordered {
+	for _, v := range c.byEnd() {
 		for _, id := range []string{v.id, v.issued} {
 			if id == "" || c.family[id] != 0 {
 				continue
@@ -112,8 +144,9 @@ func (c *check) families() {
 			switch {
 			case from != 0 && v.user && (!v.isNew || v.old):
 				c.family[id] = from
-				if v.kind == "login" && (v.err == nil || v.undecided() && c.script.owner) {
-					if renewed[source] {
+				if v.kind == "login" && (v.err == nil || v.undecided()) {
+					to := c.renewedTo(source)
+					if to == "" && renewed[source] || to != "" && keyOf(to) != keyOf(id) {
 						last++
 						c.family[id] = last
 						c.copied[last] = true
@@ -132,15 +165,8 @@ func (c *check) families() {
 
 // look loads all sessions there are, as a process would that comes later.
 func (c *check) look() {
-	cfg := c.script.configFor(1)
-	var p *process
-	for _, other := range c.sites {
-		p = c.openOn(other.client, other.dialer, 9, cfg)
-		break
-	}
-	c.client = p.store
 	for _, id := range c.ids {
-		session, err := c.load(id)
+		session, err := c.client.Fetch(context.Background(), name, id)
 		switch {
 		case err == nil:
 			c.live[id] = session
@@ -149,7 +175,7 @@ func (c *check) look() {
 		}
 	}
 	if c.script.migrate {
-		session, err := p.store.New(newRequest(c.start), name)
+		session, err := c.client.New(newRequest(c.start), name)
 		if err != nil {
 			c.problem("the old cookie cannot be loaded: " + err.Error())
 		}
@@ -158,23 +184,6 @@ func (c *check) look() {
 			c.family[id], c.ids, c.live[id] = 1, append(c.ids, id), session
 		}
 	}
-}
-
-// load returns the session of an ID. Only a signed cookie says what an undecided renewal has changed,
-// so the ID of one is presented in it, as the browser does.
-func (c *check) load(id string) (*sessions.Session, error) {
-	if !strings.Contains(id, ".") {
-		return c.client.Fetch(context.Background(), name, id)
-	}
-	signed, err := securecookie.EncodeMulti(name, id, c.client.Codecs...)
-	if err != nil {
-		return nil, err
-	}
-	session, err := c.client.New(newRequest([]*http.Cookie{{Name: name, Value: signed}}), name)
-	if err == nil && session.IsNew {
-		err = mongostore.ErrNotFound
-	}
-	return session, err
 }
 
 // of returns the live sessions of a family.
@@ -407,6 +416,14 @@ func (c *check) ends() {
 	}
 }
 
+func fieldsOf(doc bson.D) map[string]any {
+	fields := map[string]any{}
+	for _, e := range doc {
+		fields[e.Key] = e.Value
+	}
+	return fields
+}
+
 // documents counts the sessions that are in the database.
 func (c *check) documents() {
 	hashes := map[string]string{}
@@ -416,10 +433,7 @@ func (c *check) documents() {
 	count := map[int]int{}
 	now := bson.NewDateTimeFromTime(time.Now())
 	for _, doc := range c.server.Documents("sessions") {
-		fields := map[string]any{}
-		for _, e := range doc {
-			fields[e.Key] = e.Value
-		}
+		fields := fieldsOf(doc)
 		id, _ := fields["_id"].(string)
 		expires, _ := fields["expiresAt"].(bson.DateTime)
 		if _, counted := fields["rev"]; fields["movedTo"] != nil || !counted || fields["rev"] == nil || expires <= now {
@@ -477,10 +491,10 @@ func (c *check) browser() {
 }
 
 // touchedBefore reports whether a request of the page got the cookie of an earlier session, by a
-// save that began before the login had ended.
+// save that began before the login had ended. An undecided login has not ended the session yet.
 func (c *check) touchedBefore(login *visit) bool {
 	return slices.ContainsFunc(c.visits, func(v *visit) bool {
-		return !isNavigation(v) && v.issued != "" && v.issued != login.id && v.call < login.ret
+		return !isNavigation(v) && v.issued != "" && v.issued != login.id && (v.call < login.ret || login.undecided())
 	})
 }
 
