@@ -199,6 +199,13 @@ func (s *Store) otherOldSessions(ctx context.Context, r *http.Request, name stri
 	return endings, old
 }
 
+// ending returns the ending of a session that is still in the old store.
+func (o *origin) ending() ending {
+	m := o.meta(now())
+	grave := m.toTombstone("", m.createdAt)
+	return ending{m.hash, &grave}
+}
+
 // askOld calls the old store, within Timeout. A store that hangs keeps its goroutine.
 func (s *Store) askOld(ctx context.Context, r *http.Request, call func(*http.Request) error) error {
 	ctx, cancel := s.limit(ctx)

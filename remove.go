@@ -115,13 +115,6 @@ func (s *Store) endings(session *sessions.Session, st *state) (endings []ending)
 	return endings
 }
 
-// ending returns the ending of a session that is still in the old store.
-func (o *origin) ending() ending {
-	m := o.meta(now())
-	grave := m.toTombstone("", m.createdAt)
-	return ending{m.hash, &grave}
-}
-
 // end records that the application has ended the session.
 func (st *state) end() {
 	st.ended = true

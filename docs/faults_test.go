@@ -1116,8 +1116,8 @@ Notes:
 - A *leftover* is a document whose ID nobody has received. It expires like any unused session. It occurs only if
   a command reaches the server after the store has given up and has sent the deletion of the document.
 - A renewal is *undecided* if MongoDB does not report, within ` + "`Timeout`" + `, whether the old ID still works. The visitor gets the
-  cookie of the new ID along with the error. The next request with that cookie ends the old ID, if it still works. A change
-  that another request makes under the old ID before that is not in the renewed session.
+  cookie of the new ID along with the error. The next request with that cookie ends the old ID, if it still works. It
+  merges what other requests have stored under the old ID meanwhile ([with two exceptions](limits.md#outages)).
 - After an *unsure* change, the application may save again. The store treats the change as not written until MongoDB has
   acknowledged it. A stored value that equals the one sent is not a conflict. One risk remains: a write that the
   server carries out after ` + "`Timeout`" + ` may overwrite a save that succeeded in between.
