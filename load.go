@@ -251,10 +251,12 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID) error {
 			// until one is presented after a logout of the other.
 			winner, err := s.renewedSession(ctx, was.movedTo, f.readAt)
 			switch {
-			case errors.Is(err, ErrUnavailable):
-				return err
-			case err != nil:
+			case errors.Is(err, ErrNotFound):
 				return s.endRenewed(ctx, &f)
+			case errors.Is(err, ErrCorrupt):
+				return nil
+			case err != nil:
+				return err
 			}
 			merged := f.rev > c.rev+1
 			if err := s.keepTombstone(ctx, &was.meta, f.expiresAt); err != nil || merged || !f.sameOwner(&winner) {
