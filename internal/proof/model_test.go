@@ -89,6 +89,9 @@ func (c *content) dates() []*time.Time {
 	return []*time.Time{&c.createdAt, &c.seenAt, &c.expiresAt}
 }
 
+// allDates are the dates that the store computes; an absent one is zero.
+func (c *content) allDates() []*time.Time { return append(c.dates(), &c.cookieAt) }
+
 type modelDocument struct {
 	content
 	id      string
@@ -1468,14 +1471,14 @@ func (m *model) check(rt *rapid.T) {
 				got.values[i], got.seals[i] = doc.values[i], seal
 			}
 		}
-		for i, date := range doc.dates() {
-			exact := *got.dates()[i]
+		for i, date := range doc.allDates() {
+			exact := *got.allDates()[i]
 			late := exact.Sub(*date)
 			if late <= 0 || late > slack {
 				continue
 			}
 			for _, q := range m.handlings {
-				if known := q.seen.dates()[i]; q.doc == doc && known.Equal(*date) {
+				if known := q.seen.allDates()[i]; q.doc == doc && known.Equal(*date) {
 					*known = exact
 				}
 			}
