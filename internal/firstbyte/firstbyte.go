@@ -127,7 +127,7 @@ func (w *Writer) Push(target string, opts *http.PushOptions) error {
 // CloseNotify is the method of [http.CloseNotifier], which gin calls without checking for it. The
 // channel receives nothing if the wrapped writer is none.
 func (w *Writer) CloseNotify() <-chan bool {
-	if notifier, ok := find[http.CloseNotifier](w.ResponseWriter); ok { //nolint:staticcheck // deprecated, and still used
+	if notifier, ok := find[http.CloseNotifier](w.ResponseWriter); ok { //nolint:staticcheck // deprecated, but gin uses it
 		return notifier.CloseNotify()
 	}
 	return make(chan bool)
