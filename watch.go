@@ -186,7 +186,7 @@ func pipeline() []bson.D {
 	}
 }
 
-// read reports the events of a stream and closes it. It returns nil when the loop was left,
+// receive reports the events of a stream and closes it. It returns nil when the loop was left,
 // and whether the server responded on the stream after it was opened.
 func (w *watch) receive(ctx context.Context, changes *mongo.ChangeStream) (answered bool, err error) {
 	s := w.store
