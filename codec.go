@@ -342,6 +342,9 @@ func (c *valueCodec) operators(p *plan) bson.Raw {
 	if p.newAge && next.maxAge != nil {
 		b.Int(fieldMaxAge, int64(*next.maxAge))
 	}
+	if p.touch && !next.cookieAt.IsZero() {
+		b.Time(fieldCookieAt, next.cookieAt)
+	}
 	if p.touch && p.correct {
 		b.Time(fieldCreatedAt, next.createdAt)
 		b.Time(fieldSeenAt, next.seenAt)
@@ -378,11 +381,6 @@ func (c *valueCodec) operators(p *plan) bson.Raw {
 		b.Begin("$max")
 		b.Time(fieldSeenAt, next.seenAt)
 		b.Time(fieldExpiresAt, next.expiresAt)
-		b.End()
-	}
-	if p.touch && !next.cookieAt.IsZero() {
-		b.Begin("$min") // that of an earlier Touch stays
-		b.Time(fieldCookieAt, next.cookieAt)
 		b.End()
 	}
 	return b.Document()

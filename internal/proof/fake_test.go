@@ -218,9 +218,6 @@ func (g *generator) update() bson.D {
 	if g.IntN(2) == 0 || len(update) == 0 {
 		update = append(update, bson.E{Key: "$max", Value: bson.D{{Key: "seenAt", Value: g.date()}, {Key: "expiresAt", Value: g.date()}}})
 	}
-	if g.IntN(4) == 0 {
-		update = append(update, bson.E{Key: "$min", Value: bson.D{{Key: "cookieAt", Value: g.date()}}})
-	}
 	return update
 }
 

@@ -1072,10 +1072,8 @@ func (m *model) update(in intention, want *modelSave) {
 		want.doc.seenAt, want.doc.expiresAt = later(doc.seenAt, in.next.seenAt), later(doc.expiresAt, in.next.expiresAt)
 	}
 	switch {
-	case in.touch && !in.next.cookieAt.IsZero(): // the earlier one counts
-		if want.doc.cookieAt.IsZero() || in.next.cookieAt.Before(want.doc.cookieAt) {
-			want.doc.cookieAt = in.next.cookieAt
-		}
+	case in.touch && !in.next.cookieAt.IsZero():
+		want.doc.cookieAt = in.next.cookieAt
 	case in.touch && !seen.cookieAt.IsZero():
 		want.doc.cookieAt = time.Time{}
 	}
