@@ -365,7 +365,7 @@ func (c *valueCodec) operators(p *plan) bson.Raw {
 	if p.newAge && next.maxAge == nil {
 		b.String(fieldMaxAge, "")
 	}
-	if !base.cookieAt.IsZero() && next.cookieAt.IsZero() {
+	if p.touch && next.cookieAt.IsZero() { // also that of a Touch since the load
 		b.String(fieldCookieAt, "")
 	}
 	b.EndUnlessEmpty()

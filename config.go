@@ -64,9 +64,9 @@ type Config struct {
 	// lives in the database after its last touch. The default is 24 hours.
 	BrowserTTL time.Duration
 
-	// TouchInterval is the shortest time between two touches. A touch is a write that moves the
-	// expiry of a session; the cookie is then sent again. It is capped at a tenth of the
-	// session's lifetime. The default is one minute.
+	// TouchInterval is the shortest time between two touches by Save, and between two by
+	// [Store.Touch]. A touch is a write that moves the expiry of a session; Save then sends the
+	// cookie again. It is capped at a tenth of the session's lifetime. The default is one minute.
 	TouchInterval time.Duration
 
 	// MaxSize is the largest size of a session's encoded keys and values, in bytes, at most
@@ -173,7 +173,8 @@ type Type = bsonval.Type
 // a named slice, map or string. With a pointer type, values come back as pointers. Fields may be added and removed between releases; a field that is
 // not in the document has its zero value. What the bson package does not keep is lost:
 // unexported fields, embedded structs of an unexported type, time zones, fractions of a
-// millisecond, and the types of values in fields of an interface type. Keys of maps are sorted.
+// millisecond, and the types of values in fields of an interface type. Keys of maps are sorted, except
+// those of inline maps.
 //
 // The name is stored with each value, so it must not change. A name or a type that is used
 // twice is an error of [Open].

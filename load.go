@@ -237,8 +237,8 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID) error {
 			}
 			continue
 		case errors.Is(err, ErrNotFound):
-			// A logout has ended the old session before it was renewed. Or an hour has passed, and
-			// the tombstone has expired. A logout is final, so the first is assumed.
+			// A logout has ended the old session before it was renewed. Or the old session or its
+			// tombstone has expired. A logout is final, so the first is assumed.
 			return s.endRenewed(ctx, &f)
 		case errors.Is(err, ErrCorrupt): // it cannot be loaded
 			return nil
@@ -246,34 +246,22 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID) error {
 			return err
 		case was.movedTo == f.hash:
 			return s.keepTombstone(ctx, &was.meta, f.expiresAt)
+		case was.tombstone && f.rev > c.rev+1: // it was changed since, so this was completed before
+			return s.keepTombstone(ctx, &was.meta, f.expiresAt)
 		case was.tombstone:
-			// Another renewal has won. The browser may have the cookie of this one, so both live,
-			// until one is presented after a logout of the other.
-			winner, err := s.renewedSession(ctx, was.movedTo, f.readAt)
-			switch {
-			case errors.Is(err, ErrNotFound):
-				return s.endRenewed(ctx, &f)
-			case errors.Is(err, ErrCorrupt):
-				return nil
-			case err != nil:
+			// Another renewal has won. The browser may have the cookie of this one, so both live.
+			if done, err := s.separate(ctx, c, &f, was.movedTo); done || err != nil {
 				return err
 			}
-			merged := f.rev > c.rev+1
-			if err := s.keepTombstone(ctx, &was.meta, f.expiresAt); err != nil || merged || !f.sameOwner(&winner) {
-				return err
-			}
-			was.record = winner.record // see [renewal.join]
+			continue
 		}
 		if merged, ok := s.withOldChanges(c, &f.record, &was.record); ok {
-			doc := s.codec.document(&merged)
-			if done, err := s.replaceDocument(ctx, guards{rev: f.rev}.filter(f.hash), doc); err != nil {
+			if done, err := s.replaceRenewed(ctx, &f.record, &merged); err != nil {
 				return err
 			} else if !done {
 				continue
 			}
-		}
-		if was.hash != c.from {
-			return nil
+			f.record = merged
 		}
 		grave := was.toTombstone(f.hash, f.readAt)
 		if f.expiresAt.After(grave.expiresAt) { // until then the browser may send this cookie
@@ -285,6 +273,33 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID) error {
 		}
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, errContended)
+}
+
+// separate makes a session of its own of one whose undecided renewal has lost to another one. It ends the
+// session if the winner has ended. It reports whether that is done.
+func (s *Store) separate(ctx context.Context, c cookieID, f *found, winnerHash string) (done bool, _ error) {
+	winner, err := s.renewedSession(ctx, winnerHash, f.readAt)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return true, s.endRenewed(ctx, f)
+	case errors.Is(err, ErrCorrupt):
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	next, merges := record{}, false
+	if f.sameOwner(&winner) { // see [renewal.join]
+		next, merges = s.withOldChanges(c, &f.record, &winner.record)
+	}
+	if !merges {
+		next = f.record
+		next.rev++
+	}
+	return s.replaceRenewed(ctx, &f.record, &next)
+}
+
+func (s *Store) replaceRenewed(ctx context.Context, before, next *record) (done bool, _ error) {
+	return s.replaceDocument(ctx, guards{rev: before.rev}.filter(before.hash), s.codec.document(next))
 }
 
 // keepTombstone keeps the tombstone of a renewal as long as the browser may send the cookie that needs
@@ -374,7 +389,7 @@ func (s *Store) adopt(ctx context.Context, session *sessions.Session, st *state)
 		return fmt.Errorf("mongostore: save session: %w", err)
 	}
 	if s.adoptFrom(session, st) {
-		return nil
+		return s.settle(ctx, session, st)
 	}
 	if c, valid := s.parseID(session.ID); valid && !session.IsNew {
 		f, err := s.load(ctx, session.Name(), c, nil)

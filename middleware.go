@@ -156,8 +156,10 @@ func (s *Store) saveOnce(w http.ResponseWriter, r *http.Request, session *sessio
 	case s.isChanged(session):
 		return err
 	case errors.Is(err, ErrGone):
+		s.forgetFailure(session)
 		return nil
 	case errors.Is(err, ErrUnavailable):
+		s.forgetFailure(session)
 		if r.Context().Err() == nil {
 			s.logger().WarnContext(r.Context(), "mongostore: expiry of a session not moved", "error", err, "collection", s.coll.Name())
 		}
@@ -185,7 +187,18 @@ func (s *Store) ignoredError(session *sessions.Session) error {
 	st := s.states.of(session)
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if st.ended {
+		return nil
+	}
 	return st.failed
+}
+
+// forgetFailure is for a save that the handler did not call.
+func (s *Store) forgetFailure(session *sessions.Session) {
+	st := s.states.of(session)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.failed = nil
 }
 
 // isSettled reports whether there is nothing to save: the session is new and empty, the application
@@ -206,8 +219,14 @@ func (s *Store) isSettled(session *sessions.Session) bool {
 	case st.failedIn == intentRenew || st.err != nil:
 		return true
 	}
+	if s.optionsOf(session, st) != st.failedAs {
+		return false
+	}
 	fields, err := s.fieldsOf(session, st)
-	return err != nil || st.invalid == nil && slices.EqualFunc(fields, st.unsaved, func(a, b field) bool {
+	if err != nil || st.invalid != nil {
+		return err != nil && st.invalid != nil
+	}
+	return slices.EqualFunc(fields, st.unsaved, func(a, b field) bool {
 		return a.name == b.name && s.codec.Same(a.value, b.value)
 	})
 }

@@ -1504,3 +1504,80 @@ func TestValue(t *testing.T) {
 		t.Error("Values are nil")
 	}
 }
+
+// TestMiddlewareTouchThatFailedIsNoIgnoredError: the handler has called no Save.
+func TestMiddlewareTouchThatFailedIsNoIgnoredError(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	var s *site
+	s = serve(f, func(w http.ResponseWriter, r *http.Request) {
+		user := loaded(f, r).Values["user"]
+		s.Wire.On("update", refused)
+		fmt.Fprint(w, user)
+	})
+	s.visitor.Login()
+	f.Age(48 * time.Hour)
+	s.get().wants(200, "ada", 0)
+	if strings.Contains(f.Text.String(), "the handler responded as if it was") {
+		t.Errorf("the log has %s", f.Text)
+	}
+}
+
+// TestMiddlewareSavesWithRepairedOptions after a failed Save.
+func TestMiddlewareSavesWithRepairedOptions(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	s := serve(f, func(w http.ResponseWriter, r *http.Request) {
+		session := loaded(f, r)
+		session.Values["n"] = 1
+		session.Options.SameSite, session.Options.Secure = http.SameSiteNoneMode, false
+		if err := session.Save(r, w); err == nil {
+			t.Error("saved")
+		}
+		session.Options.Secure = true
+	})
+	s.get().wants(200, "", 1)
+	f.WantDocuments(1)
+}
+
+// TestMiddlewareReportsAChangeThatCannotBeStored after a Save that failed for another reason.
+func TestMiddlewareReportsAChangeThatCannotBeStored(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OnConflict = mongostore.ConflictReject })
+	var s *site
+	s = serve(f, func(w http.ResponseWriter, r *http.Request) {
+		session := loaded(f, r)
+		s.visitor.Clone().Visit(storetest.SetValue("n", 2))
+		session.Values["n"] = 1
+		if err := session.Save(r, w); err == nil {
+			t.Error("saved")
+		}
+		session.Values["n"] = 2
+		session.Values["x"] = make(chan int)
+		fmt.Fprint(w, "stored")
+	})
+	s.visitor.Login()
+	s.get().wants(500, "Internal Server Error\n", 0)
+}
+
+// TestMiddlewareIsSilentAboutARemovedSession whose Save failed before.
+func TestMiddlewareIsSilentAboutARemovedSession(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	s := serve(f, func(w http.ResponseWriter, r *http.Request) {
+		session := loaded(f, r)
+		session.Values["n"] = 1
+		if err := session.Save(r, w); err == nil {
+			t.Error("saved")
+		}
+		if err := f.Store.Remove(r.Context(), session); err != nil {
+			t.Error(err)
+		}
+	})
+	s.visitor.Login()
+	f.Wire.On("update", storetest.Rule{Kind: storetest.Answer, Once: true, Reply: storetest.Refusal(13, "Unauthorized")})
+	s.get()
+	if f.Text.String() != "" {
+		t.Errorf("the log has %s", f.Text)
+	}
+}

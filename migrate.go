@@ -183,15 +183,16 @@ func (s *Store) otherOldSessions(ctx context.Context, r *http.Request, name stri
 		}
 		id, _, err := s.findMigrated(ctx, name, content)
 		switch {
-		case id == st.id, st.origin != nil && id == st.origin.id:
+		case errors.Is(err, ErrGone), id == st.id, st.origin != nil && id == st.origin.id:
 			continue
-		case !errors.Is(err, ErrNotFound):
+		case err == nil:
 			endings = append(endings, ending{hash: hashID(id)})
 			continue
 		}
 		others := slices.DeleteFunc(slices.Clone(contents), func(c string) bool { return c == content })
 		o := &origin{name: name, id: id, until: oldCookieLife, request: withoutCookies(r, name, others)}
-		if exists, err := s.loadOld(ctx, o); exists || err != nil {
+		exists, errOld := s.loadOld(ctx, o)
+		if exists || errOld != nil || !errors.Is(err, ErrNotFound) { // it exists, or it may
 			endings = append(endings, o.ending())
 			old = append(old, o)
 		}

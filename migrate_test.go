@@ -1414,3 +1414,100 @@ func TestTombstoneOutlivesTheOldCookie(t *testing.T) {
 		storetest.WantTime(t, f.Documents()[0], "expiresAt", time.Now().Add(life))
 	}
 }
+
+// logoutWith logs out by a request with the cookies, and wantOutWith finds no session with one.
+func logoutWith(t *testing.T, s *mongostore.Store, cookies ...string) {
+	t.Helper()
+	r := requestWith("/", cookies...)
+	session, _ := s.New(r, storetest.Name)
+	session.Options.MaxAge = -1
+	if err := s.Save(r, httptest.NewRecorder(), session); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantOutWith(t *testing.T, f *storetest.Fixture, cookie string) {
+	t.Helper()
+	session, err := f.Another().New(requestWith("/", cookie), storetest.Name)
+	if err != nil || !session.IsNew {
+		t.Errorf("after the logout: %v %v", session.Values, err)
+	}
+}
+
+// TestRepeatedLogoutLeavesATombstone: a second logout during an outage must not take from the first one the
+// tombstone that it is to leave.
+func TestRepeatedLogoutLeavesATombstone(t *testing.T) {
+	t.Parallel()
+	old := sessions.NewCookieStore(signingKey)
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+	b := f.Browser()
+	b.LoginAt(old)
+	for _, command := range []string{"update", "insert", "delete"} {
+		f.Wire.On(command, storetest.Rule{Kind: storetest.Answer, Reply: storetest.Refusal(13, "Unauthorized")})
+	}
+	for range 3 {
+		logoutWith(t, f.Store, b.Cookies[storetest.Name])
+	}
+	f.Wire.Heal()
+	storetest.Eventually(t, "there is a tombstone", func() bool { return len(f.Documents()) == 1 })
+	f.WantTombstones(1)
+	wantOutWith(t, f, b.Cookies[storetest.Name])
+}
+
+// TestLogoutDuringAnOutageEndsAllCookiesOfTheOldStore, not only that of the session that was loaded.
+func TestLogoutDuringAnOutageEndsAllCookiesOfTheOldStore(t *testing.T) {
+	t.Parallel()
+	for what, old := range map[string]sessions.Store{
+		"CookieStore": sessions.NewCookieStore(signingKey), "FilesystemStore": sessions.NewFilesystemStore(t.TempDir(), signingKey),
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = old })
+			f.Store = f.OpenWith(time.Second)
+			before, own := f.Browser(), f.Browser()
+			before.LoginAt(old)
+			own.Visit(storetest.SetValue("user", "bob"))
+			r := requestWith("/", own.Cookies[storetest.Name], before.Cookies[storetest.Name])
+			session, err := f.Store.New(r, storetest.Name)
+			if err != nil || session.IsNew {
+				t.Fatal(err)
+			}
+			f.Wire.RefuseAll()
+			session.Options.MaxAge = -1
+			if err := f.Store.Save(r, httptest.NewRecorder(), session); err != nil {
+				t.Fatal(err)
+			}
+			f.Wire.Heal()
+			eventuallyReachable(f)
+			storetest.Eventually(t, "both sessions have ended", func() bool { return len(f.Live()) == 0 && len(f.Documents()) == 1 })
+			own.At(f.Another()).WantOut("by the cookie of this store")
+			wantOutWith(t, f, before.Cookies[storetest.Name])
+		})
+	}
+}
+
+// TestLogoutOfADamagedMigratedSession leaves a tombstone, so the old cookie does not begin it again.
+func TestLogoutOfADamagedMigratedSession(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []mongostore.CorruptPolicy{mongostore.CorruptRefuse, mongostore.CorruptRestart} {
+		for _, two := range []bool{false, true} {
+			t.Run(fmt.Sprint(policy, two), func(t *testing.T) {
+				t.Parallel()
+				old := sessions.NewCookieStore(signingKey)
+				f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom, c.OnCorrupt = old, policy })
+				b := f.Browser()
+				b.LoginAt(old)
+				cookies := []string{b.Cookies[storetest.Name]}
+				b.Visit(storetest.SetValue("n", 1))
+				f.Edit(bson.D{{Key: "$set", Value: bson.D{{Key: "rev", Value: "x"}}}})
+				if two {
+					own := f.Browser()
+					own.Visit(storetest.SetValue("user", "bob"))
+					cookies = append([]string{own.Cookies[storetest.Name]}, cookies...)
+				}
+				logoutWith(t, f.Store, cookies...)
+				wantOutWith(t, f, cookies[len(cookies)-1])
+			})
+		}
+	}
+}

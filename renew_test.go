@@ -1640,3 +1640,64 @@ func TestSecondLoginKeepsTheCreationTime(t *testing.T) {
 		t.Errorf("values: %v", s.Values)
 	}
 }
+
+// TestUndecidedRenewalIsCompletedByASecondStore that renews or saves the same session.
+func TestUndecidedRenewalIsCompletedByASecondStore(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	f.Store = f.OpenWith(time.Second)
+	b := f.Browser()
+	b.Visit(storetest.SetValue("cart", "tea"))
+	stolen := b.Clone().At(f.Another())
+	session := b.Load()
+	session.Values["user"] = "ada"
+	leaveUndecided(f, b, session, "update", nil)
+	second := f.Open()
+	session.Values["n"] = 1
+	if err := second.Renew(b.Request(), httptest.NewRecorder(), session); err != nil {
+		t.Fatal(err)
+	}
+	stolen.WantOut("the old ID after Renew returned nil")
+}
+
+// TestUndecidedRenewalOutlivesTheLoginThatWon, which expires.
+func TestUndecidedRenewalOutlivesTheLoginThatWon(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, func(c *mongostore.Config) { c.OwnerKey = "user" })
+	f.Store = f.OpenWith(time.Second)
+	one := f.Browser()
+	one.Visit(storetest.SetValue("cart", "tea"))
+	two := one.Clone().At(f.Another())
+	session := one.Load()
+	session.Values["user"] = "ada"
+	leaveUndecided(f, one, session, "update", func() {
+		login := two.Load()
+		login.Values["user"] = "ada"
+		two.MustRenew(login)
+	})
+	one.Store = f.Another()
+	one.WantIn("the next request")
+	if _, err := f.Coll.UpdateOne(t.Context(), bson.D{{Key: "_id", Value: storetest.HashOf(two.CookieID())}}, storetest.SetDate("expiresAt", time.Now().Add(-time.Second))); err != nil {
+		t.Fatal(err)
+	}
+	one.WantIn("after the other login has expired")
+}
+
+// TestUndecidedRenewalOutlivesItsTombstoneWithALongerMaxAge that another request has set.
+func TestUndecidedRenewalOutlivesItsTombstoneWithALongerMaxAge(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t, storetest.StoreOptions(3600))
+	f.Store = f.OpenWith(time.Second)
+	b := f.Browser()
+	b.Visit(storetest.SetValue("cart", "tea"))
+	other := b.Clone().At(f.Another())
+	session := b.Load()
+	session.Values["user"] = "ada"
+	leaveUndecided(f, b, session, "update", func() {
+		other.Visit(func(s *sessions.Session) { s.Options.MaxAge = 30 * 86400 })
+	})
+	b.Store = f.Another()
+	b.WantIn("the next request")
+	deleteTombstones(f)
+	b.WantIn("some hours later")
+}

@@ -21,7 +21,7 @@ import (
 // the later one wins (see [Config.OnConflict]), except that edits of lists are merged. Values
 // may be changed in place, and Save may be called again.
 //
-// Save moves the expiry if [Config.TouchInterval] has passed since the last touch, or if MaxAge or
+// Save moves the expiry if [Config.TouchInterval] has passed since it last did, or if MaxAge or
 // another cookie attribute in session.Options has changed. It sends the cookie when it moves the
 // expiry, and for new and renewed sessions. For an unchanged session whose expiry need not
 // move, it sends neither a command nor a cookie.
@@ -111,6 +111,7 @@ func (s *Store) respond(r *http.Request, w http.ResponseWriter, session *session
 	defer st.mu.Unlock()
 	defer func() {
 		if st.failed, st.failedIn = err, in; err != nil {
+			st.failedAs = s.optionsOf(session, st)
 			st.unsaved, st.invalid = s.fieldsOf(session, st)
 		}
 	}()

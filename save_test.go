@@ -2332,3 +2332,22 @@ func TestDoubtsAreThoseOfTheSession(t *testing.T) {
 		t.Errorf("stored: %v, want free", got)
 	}
 }
+
+// TestSaveWithACookieForgetsTheTouch that came after its load.
+func TestSaveWithACookieForgetsTheTouch(t *testing.T) {
+	t.Parallel()
+	f := storetest.Setup(t)
+	b := f.Browser().Login()
+	f.Age(48 * time.Hour)
+	a, socket := b.Load(), b.Load()
+	if err := f.Store.Touch(t.Context(), socket); err != nil {
+		t.Fatal(err)
+	}
+	b.MustSave(a)
+	f.Log.Reset()
+	w := b.Visit(storetest.Unchanged)
+	if n := len(w.Result().Cookies()); n != 0 {
+		t.Errorf("%d cookies", n)
+	}
+	f.WantCommands("find")
+}

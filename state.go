@@ -29,8 +29,9 @@ type state struct {
 	renewedTo string // the hash that it was renewed to
 	ended     bool   // by the application, with this session
 
-	failed   error   // of the last Save or Renew; nil if that returned nil
-	failedIn intent  // the call that failed
+	failed   error  // of the last Save or Renew; nil if that returned nil
+	failedIn intent // the call that failed
+	failedAs sessions.Options
 	unsaved  []field // what it would have stored
 	invalid  error   // why it could not store any
 

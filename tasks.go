@@ -89,7 +89,9 @@ func (r *removals) add(e ending) (start bool) {
 	if r.endings == nil {
 		r.endings = map[string]ending{}
 	}
-	r.endings[e.hash] = e
+	if known := r.endings[e.hash]; e.grave != nil || known.grave == nil {
+		r.endings[e.hash] = e
+	}
 	start, r.running = !r.running, true
 	return start
 }

@@ -58,9 +58,13 @@ type writer struct {
 	session *gorilla.Session
 }
 
-// begin completes the session's options, and returns the writer that saves the session.
+// begin completes the session's options, and returns the writer that saves the session. That learns the
+// status.
 func (w *writer) begin() http.ResponseWriter {
 	w.store.complete(w.session)
+	if !w.Written() {
+		w.saver.WriteHeader(w.Status())
+	}
 	return w.saver
 }
 
@@ -70,7 +74,7 @@ func (w *writer) Unwrap() http.ResponseWriter { return w.saver }
 // WriteHeaderNow is the method of [gin.ResponseWriter].
 func (w *writer) WriteHeaderNow() {
 	if !w.Written() {
-		w.begin().WriteHeader(w.Status())
+		w.begin()
 		w.ResponseWriter.WriteHeaderNow() // no effect if the save failed: its response is written
 	}
 }

@@ -768,3 +768,29 @@ func TestMiddlewareRefusesBadNames(t *testing.T) {
 	router.GET("/", func(*gin.Context) { t.Error("the handler runs") })
 	serve(t, router).get("/").wants(http.StatusInternalServerError, "Internal Server Error\n", 0)
 }
+
+// TestMiddlewareKnowsTheStatus: a handler that reports the error of its own Save is not warned of.
+func TestMiddlewareKnowsTheStatus(t *testing.T) {
+	t.Parallel()
+	coll := collection(t)
+	var log bytes.Buffer
+	store, err := mongostore.Open(t.Context(), mongostore.Config{
+		Client: coll.Database().Client(), Database: coll.Database().Name(), Collection: coll.Name(),
+		Cleanup: mongostore.CleanupOff, MaxSize: 100, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close(context.WithoutCancel(t.Context())) })
+	s := serve(t, application(ginstore.New(store), orders[0].use, nil, func(c *gin.Context) {
+		session := sessions.Default(c)
+		session.Set("n", strings.Repeat("x", 200))
+		if err := session.Save(); err != nil {
+			c.JSON(http.StatusRequestEntityTooLarge, "too large")
+		}
+	}))
+	s.get("/").wants(http.StatusRequestEntityTooLarge, `"too large"`, 0)
+	if log.Len() > 0 {
+		t.Errorf("the log has %s", log.String())
+	}
+}

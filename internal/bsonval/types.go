@@ -153,7 +153,7 @@ func (r *registered) marshal(v any) (kind bson.Type, data []byte, err error) {
 	return kind, data, nil
 }
 
-// marshalSorted is bson.MarshalValue, but the keys of maps are sorted. Go's order of a map is random. A
+// marshalSorted is bson.MarshalValue, but the keys of maps are sorted, unless they are inline. Go's order of a map is random. A
 // map in a field of an interface type is decoded as a bson.D, which would then differ each time.
 func marshalSorted(v any) (bson.Type, []byte, error) {
 	var buf bytes.Buffer

@@ -1074,7 +1074,7 @@ func (m *model) update(in intention, want *modelSave) {
 	switch {
 	case in.touch && !in.next.cookieAt.IsZero():
 		want.doc.cookieAt = in.next.cookieAt
-	case in.touch && !seen.cookieAt.IsZero():
+	case in.touch:
 		want.doc.cookieAt = time.Time{}
 	}
 	want.seen = in.next
