@@ -982,7 +982,7 @@ func (v *victim) checkChange(fail func(string, ...any), session *sessions.Sessio
 	}
 	for operator, ours := range map[string][]string{
 		"$set":   {"values.one more", "owner", "details", "createdAt", "seenAt", "expiresAt", "maxAge"},
-		"$unset": append([]string{"owner", "details", "maxAge"}, twice...),
+		"$unset": append([]string{"owner", "details", "maxAge", "cookieAt"}, twice...),
 	} {
 		changes, err := commands[0].LookupErr("updates", "0", "u", operator)
 		if err != nil {
