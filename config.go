@@ -169,12 +169,12 @@ type Type = bsonval.Type
 // [encoding/gob.Register]. A value that gob has stored before can still be loaded, as long
 // as its type is registered. The next change of the value stores it as a document.
 //
-// T is a struct, a pointer to one, or any other type that the store would encode with gob, such as
-// a named slice, map or string. With a pointer type, values come back as pointers. Fields may be added and removed between releases; a field that is
-// not in the document has its zero value. What the bson package does not keep is lost:
-// unexported fields, embedded structs of an unexported type, time zones, fractions of a
-// millisecond, and the types of values in fields of an interface type. Keys of maps are sorted, except
-// those of inline maps.
+// T is a struct, a pointer to one, or any other type that the store would encode with gob, such
+// as a named slice, map or string. With a pointer type, values come back as pointers. Fields may
+// be added and removed between releases; a field that is not in the document has its zero value.
+// What the bson package does not keep is lost: unexported fields, embedded structs of an
+// unexported type, time zones, fractions of a millisecond, and the types of values in fields of
+// an interface type. Keys of maps are sorted, except those of inline maps.
 //
 // The name is stored with each value, so it must not change. A name or a type that is used
 // twice is an error of [Open].

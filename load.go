@@ -244,24 +244,26 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID) error {
 			return nil
 		case err != nil:
 			return err
-		case was.movedTo == f.hash:
-			return s.keepTombstone(ctx, &was.meta, f.expiresAt)
-		case was.tombstone && f.rev > c.rev+1: // it was changed since, so this was completed before
+		case was.tombstone && was.movedTo == "": // a logout has ended it
+			return s.endRenewed(ctx, &f)
+		case was.movedTo == f.hash, was.tombstone && f.rev > c.rev+1: // completed before
 			return s.keepTombstone(ctx, &was.meta, f.expiresAt)
 		case was.tombstone:
 			// Another renewal has won. The browser may have the cookie of this one, so both live.
-			if done, err := s.separate(ctx, c, &f, was.movedTo); done || err != nil {
-				return err
-			}
-			continue
-		}
-		if merged, ok := s.withOldChanges(c, &f.record, &was.record); ok {
-			if done, err := s.replaceRenewed(ctx, &f.record, &merged); err != nil {
+			done, err := s.separate(ctx, c, &f, was.movedTo)
+			if err != nil {
 				return err
 			} else if !done {
 				continue
 			}
-			f.record = merged
+			return s.keepTombstone(ctx, &was.meta, f.expiresAt)
+		}
+		if merged, ok := s.withOldChanges(c, &f.record, &was.record); ok {
+			if done, err := s.replaceRenewed(ctx, &f, merged); err != nil {
+				return err
+			} else if !done {
+				continue
+			}
 		}
 		grave := was.toTombstone(f.hash, f.readAt)
 		if f.expiresAt.After(grave.expiresAt) { // until then the browser may send this cookie
@@ -275,15 +277,14 @@ func (s *Store) completeRenewal(ctx context.Context, c cookieID) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, errContended)
 }
 
-// separate makes a session of its own of one whose undecided renewal has lost to another one. It ends the
-// session if the winner has ended. It reports whether that is done.
+// separate makes f, whose undecided renewal has lost to another one, a session of its own. It
+// reports whether it has. If the winner has ended, it ends f, and the error is [ErrNotFound].
 func (s *Store) separate(ctx context.Context, c cookieID, f *found, winnerHash string) (done bool, _ error) {
 	winner, err := s.renewedSession(ctx, winnerHash, f.readAt)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return true, s.endRenewed(ctx, f)
-	case errors.Is(err, ErrCorrupt):
-		return true, nil
+		return false, s.endRenewed(ctx, f)
+	case errors.Is(err, ErrCorrupt): // it cannot be merged
 	case err != nil:
 		return false, err
 	}
@@ -295,15 +296,20 @@ func (s *Store) separate(ctx context.Context, c cookieID, f *found, winnerHash s
 		next = f.record
 		next.rev++
 	}
-	return s.replaceRenewed(ctx, &f.record, &next)
+	return s.replaceRenewed(ctx, f, next)
 }
 
-func (s *Store) replaceRenewed(ctx context.Context, before, next *record) (done bool, _ error) {
-	return s.replaceDocument(ctx, guards{rev: before.rev}.filter(before.hash), s.codec.document(next))
+// replaceRenewed replaces f and its document by next, and reports whether the document was still f.
+func (s *Store) replaceRenewed(ctx context.Context, f *found, next record) (done bool, err error) {
+	done, err = s.replaceDocument(ctx, guards{rev: f.rev}.filter(f.hash), s.codec.document(&next))
+	if done {
+		f.record = next
+	}
+	return done, err
 }
 
-// keepTombstone keeps the tombstone of a renewal as long as the browser may send the cookie that needs
-// it.
+// keepTombstone keeps the tombstone of a renewal for as long as the browser may send the cookie
+// that needs it.
 func (s *Store) keepTombstone(ctx context.Context, grave *meta, until time.Time) error {
 	if !grave.expiresAt.Before(until) {
 		return nil
@@ -345,8 +351,8 @@ func (s *Store) withOldChanges(c cookieID, f, was *record) (record, bool) {
 	return merged, true
 }
 
-// These are among the names of changed keys if MaxAge and the owner were changed. No key has such a
-// name.
+// These are among the names of changed keys if MaxAge and the owner were changed. No key has
+// such a name.
 const (
 	changedAge   = ""
 	changedOwner = "."
@@ -371,7 +377,8 @@ func (s *Store) settle(ctx context.Context, session *sessions.Session, st *state
 	return nil
 }
 
-// endRenewed ends the new session of a renewal that lost to a logout or to another renewal.
+// endRenewed ends the new session of an undecided renewal, because a logout has ended the old
+// one. The error is [ErrNotFound] if it succeeds.
 func (s *Store) endRenewed(ctx context.Context, f *found) error {
 	if err := s.end(ctx, ending{hash: f.hash}); err != nil {
 		return err

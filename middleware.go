@@ -54,13 +54,14 @@ import (
 //
 // Streaming. Informational responses, except for 101, are passed on without a save.
 // The [http.ResponseWriter] implements [http.Flusher] and [http.Hijacker] where the server's
-// does, also [http.Pusher] and CloseNotify, and works with [http.ResponseController]. It is not the
-// server's own, which [http.MaxBytesReader] needs to close a connection. If the handler hijacks the connection, the
-// session is saved before that, and not again. If the save sets a cookie, it is in w.Header(). A
-// handler that writes its own 101 response has to send that header, as in gorilla's
-// upgrader.Upgrade(w, r, w.Header()).
+// does, also [http.Pusher] and CloseNotify, and works with [http.ResponseController]. It is not
+// the server's own, which [http.MaxBytesReader] needs to close a connection. If the handler
+// hijacks the connection, the session is saved before that, and not again. If the save sets a
+// cookie, it is in w.Header(). A handler that writes its own 101 response has to send that header,
+// as in gorilla's upgrader.Upgrade(w, r, w.Header()).
 //
-// Middlewares of different names can be chained. If two have the same name, the session is saved once.
+// Middlewares of different names can be chained. If two have the same name, the session is saved
+// once.
 //
 // The save reads the session when the first byte is written or the handler returns. Other
 // goroutines must have stopped using the session by then. [http.TimeoutHandler] responds while
@@ -193,7 +194,7 @@ func (s *Store) ignoredError(session *sessions.Session) error {
 	return st.failed
 }
 
-// forgetFailure is for a save that the handler did not call.
+// forgetFailure removes the error of a save that the handler did not call.
 func (s *Store) forgetFailure(session *sessions.Session) {
 	st := s.states.of(session)
 	st.mu.Lock()

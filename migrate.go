@@ -170,15 +170,18 @@ func (s *Store) loadOld(ctx context.Context, o *origin) (exists bool, _ error) {
 	return true, nil
 }
 
-// otherOldSessions returns the endings for a logout's other cookies of the old store, such as one for
-// another path, and those of their sessions that are still in the old store.
+// otherOldSessions returns the endings for a logout's other cookies of the old store, such as
+// one for another path, and those of their sessions that may still be in the old store. It takes
+// at most Timeout.
 func (s *Store) otherOldSessions(ctx context.Context, r *http.Request, name string, st *state) (endings []ending, old []*origin) {
 	if s.cfg.MigrateFrom == nil {
 		return nil, nil
 	}
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
 	contents := contentsOf(r, name)
 	for _, content := range contents {
-		if c, err := s.verify(name, content); err == nil && c.id != "" && c.text == st.id {
+		if c, err := s.verify(name, content); err == nil && c.id != "" && hashID(c.id) == hashID(st.id) {
 			continue
 		}
 		id, _, err := s.findMigrated(ctx, name, content)
@@ -239,8 +242,7 @@ func (s *Store) mustRenew(p *plan) bool {
 	return !s.merger.same(valueOf(p.base.fields, s.cfg.OwnerKey), valueOf(p.next.fields, s.cfg.OwnerKey))
 }
 
-// removeOld removes a migrated session from the old store. It copies the old store's expiring
-// cookie to the response, unless that would expire this store's cookie, which has the options ours.
+// removeOld removes the session's origin from the old store, as removeFromOld does.
 func (s *Store) removeOld(ctx context.Context, w http.ResponseWriter, st *state, ours sessions.Options) error {
 	if o := st.origin; o != nil {
 		if err := s.removeFromOld(ctx, w, o, ours); err != nil {
@@ -251,6 +253,8 @@ func (s *Store) removeOld(ctx context.Context, w http.ResponseWriter, st *state,
 	return nil
 }
 
+// removeFromOld removes a migrated session from the old store. It copies the old store's expiring
+// cookie to the response, unless that would expire this store's cookie, which has the options ours.
 func (s *Store) removeFromOld(ctx context.Context, w http.ResponseWriter, o *origin, ours sessions.Options) error {
 	if o.session == nil {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -1091,8 +1092,8 @@ func TestUndecidedRenewalKeepsTheUserLoggedIn(t *testing.T) {
 					t.Errorf("later: %v", s.Values)
 				}
 				f.WantLive(1)
-				if v := f.Document().Lookup("from"); v.Type != 0 {
-					t.Error("from is still there")
+				if id := b.CookieID(); strings.Contains(id, ".") {
+					t.Error("the cookie is still that of an undecided renewal")
 				}
 				b = b.At(f.Store)
 				f.Log.Reset()
@@ -1156,15 +1157,11 @@ func TestUndecidedRenewalKeepsTheChangesOfOthers(t *testing.T) {
 					byOthers()
 				}
 				session.Values["user"], session.Values["both"] = "ada", 3
-				f.Wire.On("update", storetest.Rule{Kind: storetest.Refuse, Once: true, Away: true})
-				if w, err := b.Renew(session); !errors.Is(err, mongostore.ErrUnavailable) || len(w.Result().Cookies()) != 1 {
-					t.Fatalf("Renew: %v, %v", err, w.Result().Cookies())
-				}
-				if when == "after" {
-					byOthers()
-				}
-				f.Wire.Heal()
-				eventuallyReachable(f)
+				leaveUndecided(f, b, session, "update", func() {
+					if when == "after" {
+						byOthers()
+					}
+				})
 				want := map[any]any{"user": "ada", "kept": 1, "changed": 2, "added": 2, "both": 3}
 				for range 2 {
 					loaded := b.Load()
@@ -1194,13 +1191,7 @@ func TestUndecidedRenewalToAnotherUserMergesNothing(t *testing.T) {
 	session := b.Load()
 	other := b.Clone().At(f.Another())
 	session.Values["user"] = "bob"
-	f.Wire.On("update", storetest.Rule{Kind: storetest.Refuse, Once: true, Away: true})
-	if _, err := b.Renew(session); !errors.Is(err, mongostore.ErrUnavailable) {
-		t.Fatalf("Renew: %v", err)
-	}
-	other.Visit(storetest.SetValue("secret", "ada's"))
-	f.Wire.Heal()
-	eventuallyReachable(f)
+	leaveUndecided(f, b, session, "update", func() { other.Visit(storetest.SetValue("secret", "ada's")) })
 	if got := b.Load().Values; !samples.Same(got, map[any]any{"user": "bob"}) {
 		t.Errorf("values: %v", got)
 	}
@@ -1502,6 +1493,7 @@ func TestUndecidedRenewalLosesToALoginOfTheSameUser(t *testing.T) {
 	if got := one.Load().Values; !samples.Same(got, want) {
 		t.Errorf("values %v, want %v", got, want)
 	}
+	deleteTombstones(f) // after one request only
 	held := one.Clone() // with the cookie of the undecided renewal
 	one.Visit(func(s *sessions.Session) { s.Values["cart"] = "milk" })
 	if got := held.Load().Values["cart"]; got != "milk" {
@@ -1510,6 +1502,38 @@ func TestUndecidedRenewalLosesToALoginOfTheSameUser(t *testing.T) {
 	two.WantIn("the other login")
 	deleteTombstones(f)
 	held.WantIn("some hours later")
+}
+
+// TestLogoutDuringACompletionIsFinal: a request has merged what others had stored, and then could not end
+// the old ID. A logout under that one ends both, also if it leaves a tombstone.
+func TestLogoutDuringACompletionIsFinal(t *testing.T) {
+	t.Parallel()
+	for _, migrated := range []bool{false, true} {
+		t.Run(fmt.Sprint("migrated ", migrated), func(t *testing.T) {
+			t.Parallel()
+			store := sessions.NewCookieStore(signingKey)
+			f := storetest.Setup(t, func(c *mongostore.Config) { c.MigrateFrom = store })
+			f.Store = f.OpenWith(time.Second)
+			b := f.Browser()
+			if migrated {
+				b.LoginAt(store)
+			}
+			b.Visit(storetest.SetValue("n", 1))
+			old := b.Clone().At(f.Another())
+			session := b.Load()
+			session.Values["user"] = "ada"
+			leaveUndecided(f, b, session, "update", func() { old.Visit(storetest.SetValue("n", 2)) })
+			refusal := storetest.Refusal(13, "Unauthorized")
+			f.Wire.On("update", storetest.Rule{Kind: storetest.Answer, Skip: 1, Once: true, Reply: refusal})
+			if _, err := f.Store.New(b.Request(), storetest.Name); !errors.Is(err, mongostore.ErrUnavailable) {
+				t.Fatalf("the completion: %v", err)
+			}
+			f.Wire.Heal()
+			old.Logout()
+			b.At(f.Another()).WantOut("under the new ID")
+			f.WantLive(0)
+		})
+	}
 }
 
 // TestRemovalEndsBothIDsOfAnUndecidedRenewal, also by a store that has not loaded the session.
@@ -1563,12 +1587,7 @@ func TestRepeatedRenewalEndsTheOldID(t *testing.T) {
 	b.Visit(storetest.SetValue("user", "ada"))
 	old := b.Clone()
 	session := b.Load()
-	f.Wire.On("update", storetest.Rule{Kind: storetest.Refuse, Once: true, Away: true})
-	if _, err := b.Renew(session); !errors.Is(err, mongostore.ErrUnavailable) {
-		t.Fatal(err)
-	}
-	f.Wire.Heal()
-	eventuallyReachable(f)
+	leaveUndecided(f, b, session, "update", nil)
 	b.MustRenew(session)
 	old.WantOut("the old ID after a renewal that returned nil")
 }
@@ -1604,12 +1623,7 @@ func TestLogoutBeforeAnUndecidedRenewalLeavesNoValues(t *testing.T) {
 	b := f.Browser().Login()
 	old := b.Clone()
 	session := b.Load()
-	f.Wire.On("update", storetest.Rule{Kind: storetest.Refuse, Once: true, Away: true})
-	if _, err := b.Renew(session); !errors.Is(err, mongostore.ErrUnavailable) {
-		t.Fatalf("renewal: %v", err)
-	}
-	f.Wire.Heal()
-	eventuallyReachable(f)
+	leaveUndecided(f, b, session, "update", nil)
 	old.Logout()
 	b.WantOut("the new cookie")
 	f.WantDocuments(0)

@@ -29,11 +29,11 @@ type state struct {
 	renewedTo string // the hash that it was renewed to
 	ended     bool   // by the application, with this session
 
-	failed   error  // of the last Save or Renew; nil if that returned nil
-	failedIn intent // the call that failed
-	failedAs sessions.Options
-	unsaved  []field // what it would have stored
-	invalid  error   // why it could not store any
+	failed   error            // of the last Save or Renew; nil if that returned nil
+	failedIn intent           // the call that failed
+	failedAs sessions.Options // the session's options then
+	unsaved  []field          // what it would have stored
+	invalid  error            // why it could not store any
 
 	record  record // the document, as far as this session knows it
 	readAt  time.Time

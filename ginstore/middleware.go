@@ -58,8 +58,8 @@ type writer struct {
 	session *gorilla.Session
 }
 
-// begin completes the session's options, and returns the writer that saves the session. That learns the
-// status.
+// begin completes the session's options, and returns the writer that saves the session. That
+// writer saves now, and learns the status, unless it has before.
 func (w *writer) begin() http.ResponseWriter {
 	w.store.complete(w.session)
 	if !w.Written() {

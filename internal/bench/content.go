@@ -19,7 +19,8 @@ type Content struct {
 	id       int      // where the bytes of the document's _id begin
 }
 
-// NewContent returns content with the values. The store creates the document that the floor works on.
+// NewContent returns content with the values. The store creates the document that the floor works
+// on.
 func NewContent(ctx context.Context, values map[string]any) (*Content, error) {
 	all, err := newContents(ctx, []map[string]any{values})
 	if err != nil {

@@ -153,8 +153,9 @@ func (r *registered) marshal(v any) (kind bson.Type, data []byte, err error) {
 	return kind, data, nil
 }
 
-// marshalSorted is bson.MarshalValue, but the keys of maps are sorted, unless they are inline. Go's order of a map is random. A
-// map in a field of an interface type is decoded as a bson.D, which would then differ each time.
+// marshalSorted is bson.MarshalValue, but the keys of maps are sorted, unless they are inline. Go's
+// order of a map is random, and a map in a field of an interface type is decoded as a bson.D,
+// which would then differ each time.
 func marshalSorted(v any) (bson.Type, []byte, error) {
 	var buf bytes.Buffer
 	enc := bson.NewEncoder(bson.NewDocumentWriter(&buf))
@@ -177,6 +178,7 @@ func newSortingRegistry() *bson.Registry {
 	return r
 }
 
+// encodeSorted encodes a map with sorted keys.
 func encodeSorted(ec bson.EncodeContext, vw bson.ValueWriter, v reflect.Value) error {
 	if v.IsNil() {
 		return unsortedMaps.EncodeValue(ec, vw, v)
